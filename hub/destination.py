@@ -1,0 +1,92 @@
+"""The contract a connector fulfils: three verbs and a policy. How to write one: `connectors/README.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+from hub.errors import Outcome
+from hub.model import Batch, Job
+
+Kind: TypeAlias = Literal["state", "ledger", "log"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How the engine treats a destination. Times in seconds.
+
+    state   the newest snapshot of an object wins; older deliveries are superseded; many lanes share one `send`
+    ledger  every step of a document, in order; one job per `send`, lanes side by side up to `slots`
+    log     every event, in sealed batches of up to `batch`, one `Batch` per `send_batch`
+    """
+
+    kind: Kind
+    batch: int = 1
+    """Most jobs in one `send` (state) or one sealed batch (log)."""
+    batch_bytes: int = 8 * 2**20
+    """Most bytes of event bodies in one sealed batch (log)."""
+    linger: float = 0.0
+    """How long a batch that is not full waits for more (log: sealing; state: coalescing)."""
+    slots: int = 1
+    """Most calls of `send` under way at once in one worker process."""
+    lease: float = 120.0
+    """How long a claim is ours. Longer than the slowest `send`."""
+    unknown_wait: float = 60.0
+    """After `Unknown`, how long until the vendor itself has surely given up: only then is it asked what happened."""
+    budget: float = 3 * 86400.0
+    """How long a failing delivery is tried before it dies."""
+    retry_first: float = 1.0
+    retry_cap: float = 3600.0
+
+
+class Destination(Protocol):
+    """What we write at one vendor. Built once at start; used by one event loop; every wait has a timeout.
+
+    `send` returns one outcome per job, in the same order. It must be safe to call again with the same jobs after any
+    failure: the record's `key` is the same on every try, so the vendor (or `find`) can tell a repeat.
+    """
+
+    name: str
+    policy: Policy
+
+    async def send(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        """Write each job's records in order. Called for `state` (up to `policy.batch` jobs) and `ledger` (one job)."""
+        ...
+
+    async def find(self, job: Job) -> Outcome | None:
+        """After an `Unknown`: a `Receipt` if the vendor holds all of the job's records exactly as wanted, None if it is
+        safe and right to send again, another outcome if it cannot tell yet or must not send."""
+        ...
+
+    async def ping(self) -> str:
+        """Prove address and credentials with one cheap call; say in one line as whom we are connected. Raises
+        `OutcomeError` or the library's error otherwise."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class LogDestination(Protocol):
+    """A `log` destination: takes sealed batches instead of jobs. The same batch always has the same deliveries."""
+
+    name: str
+    policy: Policy
+
+    async def send_batch(self, batch: Batch) -> Outcome: ...
+
+    async def ping(self) -> str: ...
+
+    async def close(self) -> None: ...
+
+
+class Source(Protocol):
+    """Reading from the system the events come from (Stripe), at the pinned version. Used when the mirror has a gap."""
+
+    async def read(self, object_type: str, object_id: str) -> dict[str, Any] | None:
+        """The object as it is now, as plain JSON (dict, list, str, int, bool, None), with every list inside an invoice
+        followed to its end. A deleted object comes as `{"id", "object", "deleted": true}`; None: it does not exist.
+        Raises `OutcomeError` (Defer for a limit, Retry for trouble)."""
+        ...
