@@ -6,11 +6,21 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any
+import zoneinfo
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from hub.errors import ConfigError
 
 TOML_FILE = "hub.toml"
 
@@ -21,7 +31,9 @@ def _base_url(value: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{value!r} is not an http(s) address, e.g. https://api.example.com")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ValueError(f"plain http is allowed only to this machine (127.0.0.1, ::1, localhost), not {parts.hostname}")
+        raise ValueError(
+            f"plain http is allowed only to this machine (127.0.0.1, ::1, localhost), not {parts.hostname}"
+        )
     if parts.query or parts.fragment or parts.username:
         raise ValueError("an address here has no query, fragment or user name")
     return value.rstrip("/")
@@ -71,3 +83,89 @@ class _Toml(TomlConfigSettingsSource):
         prefix = str(self.settings_cls.model_config.get("env_prefix", "")).lower().removeprefix("hub_")
         fields = self.settings_cls.model_fields
         return {k.removeprefix(prefix): v for k, v in self.toml_data.items() if k.removeprefix(prefix) in fields}
+
+
+class Settings(VendorSettings):
+    """The hub's own settings. Each vendor's are in `connectors/<vendor>/settings.py`."""
+
+    model_config = SettingsConfigDict(env_prefix="HUB_", extra="ignore", env_ignore_empty=True, validate_default=True)
+
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL 15+ address; without it the hub starts an embedded PostgreSQL in HUB_DATA_DIR."
+    )
+    data_dir: Path = Field(Path(".hub"), description="Folder of the embedded database and of generated local secrets.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_token: SecretStr | None = Field(
+        None, description="Bearer token of /api/v1 (at least 24 characters; `openssl rand -hex 24`). Required to serve."
+    )
+    sandbox_url: BaseUrl | None = Field(
+        None, description="A running sandbox; every vendor that is not configured otherwise is looked for there."
+    )
+    destinations: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("salesforce", "netsuite", "avalara", "s3_lake"), description="Enabled destinations, comma-separated."
+    )
+    mappings_dir: Path | None = Field(
+        None, description="Folder of your mappings; default: the ones that come with the hub."
+    )
+    timezone: str = Field("UTC", description="Time zone of the books (IANA name): the day an invoice is dated on.")
+    coalesce_seconds: float = Field(
+        1.0, ge=0, le=60, description="How long a CRM update waits for more changes of the same object."
+    )
+    max_body_bytes: int = Field(2**20, ge=1024, le=64 * 2**20, description="Largest webhook body accepted, in bytes.")
+    shutdown_seconds: float = Field(20.0, ge=0, description="On SIGTERM: time to finish what is in flight.")
+    poll_seconds: float = Field(
+        2.0, gt=0, le=60, description="Safety net: how often idle workers look without being woken."
+    )
+    retry_budget_days: float = Field(
+        3.0, gt=0, description="How long a failing delivery is tried before it is a dead letter."
+    )
+    unknown_wait_seconds: float | None = Field(
+        None,
+        ge=0,
+        description="Overrides every destination's wait before an unknown outcome is looked up (demo, tests).",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("destinations", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(value)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{value!r} is not an IANA time zone, e.g. Europe/Berlin") from error
+        return value
+
+    @field_validator("api_token")
+    @classmethod
+    def _long_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 24:
+            raise ValueError("is shorter than 24 characters; make one with `openssl rand -hex 24`")
+        return value
+
+
+Table = TypeVar("Table", bound=VendorSettings)
+
+
+def problems_of(table: type[VendorSettings], error: ValidationError) -> list[str]:
+    """One sentence per problem, naming the environment variable. Values are never repeated: one may be a secret."""
+    prefix = str(table.model_config.get("env_prefix", ""))
+    found = []
+    for item in error.errors(include_url=False, include_input=False):
+        name = (prefix + "_".join(str(p) for p in item["loc"])).upper() if item["loc"] else ""
+        text = item["msg"].removeprefix("Value error, ")
+        found.append(f"{name}: {text}" if name else text)
+    return found
+
+
+def read(table: type[Table]) -> Table:
+    """One settings table. Raises `ConfigError` with all its problems."""
+    try:
+        return table()
+    except ValidationError as error:
+        raise ConfigError(problems_of(table, error)) from error

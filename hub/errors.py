@@ -14,8 +14,8 @@
     ├── EnvelopeError      a signed body that is not an event
     └── SignatureError     a request that Stripe did not sign, or signed too long ago
 
-Outcomes are returned, not raised: a destination answers one per job. Whatever it raises instead counts as `Retry` for
-every job of the call, except `Outcome`-carrying `OutcomeError`. Only `hub.deliver` judges outcomes.
+Outcomes are returned, not raised: a destination answers one per job. An `OutcomeError` carries one for every job of the
+call; anything else it raises counts as `Unknown`, since nobody can tell what came before. Only `hub.judge` judges them.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ class Disposition(StrEnum):
     UNMAPPED = "unmapped"
     OTHER_ACCOUNT = "other_account"
     OTHER_MODE = "other_mode"
+    READ = "read"
+    """Not an event of the source's: an object the hub read itself. Only the mirror uses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ class Delivery:
     state: DeliveryState
     claim: int
     failures: int
-    first_attempt_at: datetime | None
+    first_failure_at: datetime | None
     batch_id: int | None = None
     blocked_until: datetime | None = None
     """An earlier delivery of the same document is not finished until then (ledger only)."""

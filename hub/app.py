@@ -1,0 +1,267 @@
+"""The composition root: settings in, a running hub out. Values are made here and passed down; there are no globals.
+
+The only module beside `hub.cli` and `hub.commands` that may import connectors, and it does so by name, when needed: a web
+process loads no vendor's SDK.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from hub import api, config, intake, metrics, migrate
+from hub.compose import Composer
+from hub.config import Settings, VendorSettings
+from hub.db import UNAVAILABLE, Database
+from hub.deliver import Deliverer, LogDeliverer
+from hub.destination import Destination, Kind, LogDestination, Policy, Source
+from hub.errors import ConfigError
+from hub.mapping import FOLDER, Mappings, load
+from hub.mirror import Mirror
+from hub.routing import Router
+from hub.worker import Settler, Worker, Workers
+
+KINDS: Mapping[str, Kind] = {
+    "stripe": "ledger",
+    "salesforce": "state",
+    "netsuite": "ledger",
+    "avalara": "ledger",
+    "s3_lake": "log",
+}
+"""The destinations there are. To add one: a folder in `connectors`, a line here and in `TABLES`."""
+
+TABLES: Mapping[str, str] = {
+    "stripe": "StripeSettings",
+    "salesforce": "SalesforceSettings",
+    "netsuite": "NetSuiteSettings",
+    "avalara": "AvalaraSettings",
+    "s3_lake": "S3LakeSettings",
+}
+"""Vendor -> name of its settings class in `connectors.<vendor>.settings`."""
+
+FETCHER = "stripe"
+"""Not a destination of anybody's data: it turns thin notifications into events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What web and workers share."""
+
+    settings: Settings
+    db: Database
+    mappings: Mappings
+    router: Router
+    metrics: metrics.Metrics
+    clock: Callable[[], float] = time.time
+
+
+def table(vendor: str) -> type[VendorSettings]:
+    """A vendor's settings class."""
+    return cast(type[VendorSettings], getattr(importlib.import_module(f"connectors.{vendor}.settings"), TABLES[vendor]))
+
+
+def use_sandbox(settings: Settings) -> None:
+    """With `HUB_SANDBOX_URL`: every variable that is not set points at the sandbox. Called once, before settings are read."""
+    if settings.sandbox_url:
+        environment = importlib.import_module("connectors.sandbox.environment").environment(settings.sandbox_url)
+        for name, value in environment.items():
+            os.environ.setdefault(name, value)
+
+
+def read_settings(*, serving: bool) -> tuple[Settings, VendorSettings]:
+    """The hub's and Stripe's settings. Raises `ConfigError` with the problems of both, all at once."""
+    problems: list[str] = []
+    settings: Settings | None = None
+    try:
+        settings = config.read(Settings)
+        use_sandbox(settings)
+    except ConfigError as error:
+        problems += error.problems
+    stripe: VendorSettings | None = None
+    try:
+        stripe = config.read(table("stripe"))
+    except ConfigError as error:
+        problems += error.problems
+    if settings is not None:
+        problems += [
+            f"HUB_DESTINATIONS: there is no destination {d!r}; there are {', '.join(sorted(set(KINDS) - {FETCHER}))}"
+            for d in settings.destinations
+            if d not in KINDS or d == FETCHER
+        ]
+        if serving and settings.api_token is None:
+            problems.append("HUB_API_TOKEN: is required to serve; make one with `openssl rand -hex 24`")
+    if serving and stripe is not None and not getattr(stripe, "webhook_secrets", ()):
+        problems.append("HUB_STRIPE_WEBHOOK_SECRETS: is required to serve; it is the endpoint's signing secret (whsec_...)")
+    if problems or settings is None or stripe is None:
+        raise ConfigError(problems)
+    return settings, stripe
+
+
+async def open_core(settings: Settings, stripe: VendorSettings, dsn: str, *, pool: int = 8) -> Core:
+    """Connect, check the schema, load the mappings. Raises `ConfigError`, `MappingProblems` or one of `UNAVAILABLE`."""
+    mappings = load(settings.mappings_dir or FOLDER)
+    reached = await migrate.current(dsn)
+    if reached != migrate.HEAD:
+        raise ConfigError([f"the database schema is at {reached}, this hub needs {migrate.HEAD}: run `hub migrate`"])
+    router = Router(
+        kinds={name: KINDS[name] for name in (*settings.destinations, FETCHER)},
+        types=mappings.routes(),
+        accounts=frozenset(getattr(stripe, "accounts", ())),
+        livemode=bool(getattr(stripe, "livemode", False)),
+        coalesce=settings.coalesce_seconds,
+        fetcher=FETCHER,
+    )
+    return Core(settings, await Database.connect(dsn, size=pool), mappings, router, metrics.create())
+
+
+def web(core: Core, stripe: VendorSettings) -> Starlette:
+    """The web application: intake, API, health, metrics."""
+    secrets = [s.get_secret_value().encode() for s in getattr(stripe, "webhook_secrets", ())]
+    token = core.settings.api_token
+    if token is None:
+        raise ConfigError(["HUB_API_TOKEN: is required to serve"])
+    limits = intake.Limits(body_bytes=core.settings.max_body_bytes)
+    endpoint = intake.Intake(core.db, core.router, secrets, core.clock, core.metrics, limits)
+
+    async def healthz(_request: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def readyz(_request: Request) -> Response:
+        try:
+            await core.db.fetch("ready")
+        except UNAVAILABLE as error:
+            return JSONResponse({"status": "not ready", "reason": f"database: {type(error).__name__}"}, 503)
+        return JSONResponse({"status": "ready"})
+
+    async def scrape(_request: Request) -> Response:
+        await gauges(core)
+        return Response(generate_latest(core.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await core.db.close()
+
+    return Starlette(
+        routes=[
+            Route("/webhooks/stripe", endpoint, methods=["POST"]),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", scrape),
+            *api.routes(core.db, core.clock, token.get_secret_value()),
+        ],
+        lifespan=lifespan,
+    )
+
+
+async def gauges(core: Core) -> None:
+    """Bring the gauges up to date from the database: every process that is scraped tells the same truth."""
+    now = core.clock()
+    core.metrics.deliveries.clear()
+    for row in await core.db.fetch("gauge_open"):
+        core.metrics.deliveries.labels(row["destination"], row["state"]).set(row["n"])
+        if row["oldest"] is not None and row["state"] != "dead":
+            core.metrics.oldest.labels(row["destination"]).set(max(0.0, now - row["oldest"].timestamp()))
+    for row in await core.db.fetch("gauge_paused"):
+        core.metrics.paused.labels(row["name"]).set(bool(row["until"] and row["until"].timestamp() > now))
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A destination that can work, or why it cannot."""
+
+    name: str
+    kind: Kind
+    destination: Destination | LogDestination | None
+    problem: str | None = None
+
+
+def build(core: Core) -> tuple[list[Built], Source | None, dict[str, Any]]:
+    """Every enabled destination, the source, and what mappings see as `settings`. A misconfigured one does not stop the rest."""
+    found: list[Built] = []
+    source: Source | None = None
+    seen: dict[str, Any] = {"timezone": core.settings.timezone}
+    for name, kind in core.router.kinds.items():
+        try:
+            settings = config.read(table(name))
+        except ConfigError as error:
+            found.append(Built(name, kind, None, "; ".join(error.problems)))
+            continue
+        seen |= {f"{name}_{key}": value for key, value in settings.model_dump(mode="json").items() if _is_plain(value)}
+        destination = importlib.import_module(f"connectors.{name}.destination").create(settings)
+        found.append(Built(name, kind, with_policy(destination, core.settings)))
+        if name == FETCHER:
+            source = importlib.import_module("connectors.stripe.source").create(settings)
+    return found, source, seen
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | bool) and not (isinstance(value, str) and set(value) == {"*"})
+
+
+def with_policy(destination: Any, settings: Settings) -> Any:
+    """The hub's own limits over a connector's defaults."""
+    policy: Policy = destination.policy
+    changed = replace(policy, budget=settings.retry_budget_days * 86400)
+    if settings.unknown_wait_seconds is not None:
+        changed = replace(changed, unknown_wait=settings.unknown_wait_seconds)
+    destination.policy = changed
+    return destination
+
+
+async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers, Callable[[], Any]]:
+    """A worker per destination that can work; the others are marked paused with the reason. Second: how to close them."""
+    built, source, seen = build(core)
+    rng = random.Random(seed)  # noqa: S311 - jitter, not a secret
+    settle = Settler(core.db, core.clock)
+    mirror = Mirror(core.db, source, core.clock, core.metrics)
+    workers: list[Worker] = []
+    missing = sorted(core.mappings.settings - seen.keys())
+    for one in built:
+        await core.db.fetch("register_destination", one.name, one.kind, one.problem)
+        if one.destination is None:
+            continue
+        if one.kind == "log":
+            carrier: Deliverer | LogDeliverer = LogDeliverer(
+                cast(LogDestination, one.destination), settle, core.clock, rng, core.metrics
+            )
+        else:
+            composer = Composer(one.name, core.mappings, mirror, core.db, dict.fromkeys(missing) | seen)
+            carrier = Deliverer(
+                cast(Destination, one.destination),
+                core.mappings,
+                composer,
+                core.router,
+                settle,
+                core.clock,
+                rng,
+                core.metrics,
+            )
+        workers.append(Worker(carrier, core.db, core.clock, core.settings.poll_seconds))
+
+    async def close() -> None:
+        for one in built:
+            if one.destination is not None:
+                await one.destination.close()
+
+    return Workers(workers, core.db), close
+
+
+def data_dir(settings: Settings) -> Path:
+    """The folder for the embedded database and local secrets, made private."""
+    folder = settings.data_dir.expanduser().resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,236 @@
+"""From claimed deliveries to the records they want: newest snapshots, related objects, parents, mappings.
+
+Works on many deliveries at once, so that a hundred invoices of one customer cost one look-up of the customer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hub import store
+from hub.db import Database
+from hub.errors import ConservationError, MappingError, Outcome, Reject
+from hub.mapping import Mappings, RecordMapping, Skip, root_name
+from hub.mirror import Found, Mirror, Snapshot
+from hub.model import Event, Link, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A delivery's wish: these mappings, applied to this object."""
+
+    event: Event
+    object_type: str
+    object_id: str
+    mappings: tuple[RecordMapping, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What there is to write, parents first. No records: `note` says why nothing is to be done."""
+
+    records: tuple[Record, ...]
+    note: str | None
+    why: str
+    """How the newest snapshot was chosen."""
+
+
+class Composer:
+    """For one destination."""
+
+    def __init__(
+        self, destination: str, mappings: Mappings, mirror: Mirror, db: Database, settings: Mapping[str, Any]
+    ) -> None:
+        self._destination, self._mappings, self._mirror, self._db = destination, mappings, mirror, db
+        self._settings = settings
+
+    async def compose(self, wants: Sequence[Want]) -> list[Plan | Outcome]:
+        """One plan, or the outcome that ends the attempt, per want. Never raises for a want's own trouble."""
+        as_of = max(w.event.created for w in wants)
+        round_ = _Round(self._mappings, self._settings)
+        for want in wants:
+            for mapping in want.mappings:
+                round_.add(mapping, want.object_id, want.event)
+        pending = {w.object_id: w.object_type for w in wants}
+        while pending:
+            round_.found.update(await self._mirror.newest(pending, as_of))
+            pending = round_.advance()
+        ids = {n.object_id for n in round_.nodes.values()}
+        links = await self._db.run(store.links_of, self._destination, sorted(ids))
+        return [round_.plan(w, links) for w in wants]
+
+
+@dataclass(slots=True)
+class _Node:
+    """One mapping applied to one object, while its roots are being gathered."""
+
+    mapping: RecordMapping
+    object_id: str
+    event: Event
+    roots: dict[str, Any] | None = None
+    parents: tuple[tuple[RecordMapping, str], ...] = ()
+    complete: bool = False
+    failure: Outcome | None = None
+
+
+class _Round:
+    """Gathers everything a set of wants needs, breadth first."""
+
+    def __init__(self, mappings: Mappings, settings: Mapping[str, Any]) -> None:
+        self._mappings, self._settings = mappings, settings
+        self.nodes: dict[tuple[str, str], _Node] = {}
+        self.found: dict[str, Found] = {}
+        self._records: dict[tuple[str, str], Record | Skip | Outcome] = {}
+
+    def add(self, mapping: RecordMapping, object_id: str, event: Event) -> _Node:
+        node = self.nodes.get((mapping.name, object_id))
+        if node is None:
+            node = self.nodes[mapping.name, object_id] = _Node(mapping, object_id, event)
+        return node
+
+    def advance(self) -> dict[str, str]:
+        """Use what was found; returns which objects (id -> type) are needed next."""
+        wanted: dict[str, str] = {}
+        progress = True
+        while progress:
+            progress = False
+            for node in list(self.nodes.values()):
+                if not node.complete and node.failure is None:
+                    before = (len(self.nodes), node.complete, len(node.roots or ()))
+                    wanted |= self._advance(node)
+                    progress |= (
+                        before != (len(self.nodes), node.complete, len(node.roots or ())) or node.failure is not None
+                    )
+        return {i: t for i, t in wanted.items() if i not in self.found}
+
+    def _advance(self, node: _Node) -> dict[str, str]:
+        wanted: dict[str, str] = {}
+        if node.roots is None:
+            own = self._object(node, node.mapping.object, node.object_id, wanted)
+            if own is None:
+                return wanted
+            node.roots = {root_name(node.mapping.object): own, "event": _event_root(node.event)}
+        try:
+            needed = node.mapping.needed(node.roots, self._settings)
+        except MappingError as error:
+            node.failure = _reject(error)
+            return wanted
+        for name, (object_type, object_id) in needed.items():
+            if object_id is None:
+                node.roots[name] = None
+            elif object_id not in self.found:
+                wanted[object_id] = object_type
+            else:
+                own = self._object(node, object_type, object_id, wanted)
+                if node.failure is None:
+                    node.roots[name] = own
+        if not needed:
+            self._adopt_parents(node)
+            node.complete = True
+        return wanted
+
+    def _object(self, node: _Node, object_type: str, object_id: str, wanted: dict[str, str]) -> dict[str, Any] | None:
+        if object_id not in self.found:
+            wanted[object_id] = object_type
+            return None
+        found = self.found[object_id]
+        if isinstance(found, Snapshot):
+            return found.object
+        node.failure = found or Reject(
+            "object_unknown_to_stripe",
+            f"{object_type} {object_id} does not exist in Stripe, though {node.mapping.file} needs it.",
+            "Check that HUB_STRIPE_API_KEY belongs to the account that sent the event, then retry; or skip the delivery.",
+        )
+        return None
+
+    def _adopt_parents(self, node: _Node) -> None:
+        assert node.roots is not None
+        parents = []
+        for parent, obj in self._mappings.parent_roots(node.mapping, node.roots):
+            if obj is not None:
+                self.add(parent, obj["id"], node.event)
+                parents.append((parent, str(obj["id"])))
+        node.parents = tuple(parents)
+
+    def plan(self, want: Want, links: Mapping[tuple[str, str], Link]) -> Plan | Outcome:
+        """The records of a want, parents that are not linked yet first, nothing the vendor already holds as wanted."""
+        ordered: dict[tuple[str, str], Record] = {}
+        notes: list[str] = []
+        for mapping in want.mappings:
+            made = self._make(mapping, want.object_id)
+            if isinstance(made, Skip):
+                notes.append(made.reason)
+                continue
+            if not isinstance(made, Record):
+                return made
+            link = links.get((made.object_id, made.record))
+            if link is not None and link.digest == made.digest and link.key == made.key:
+                notes.append(f"{made.record} {made.key} is already so")
+                continue
+            trouble = self._parents(mapping, want.object_id, links, ordered)
+            if trouble is not None:
+                return trouble
+            ordered[made.record, made.key] = replace(made, link=link)
+        snapshot = self.found.get(want.object_id)
+        why = snapshot.why if isinstance(snapshot, Snapshot) else ""
+        return Plan(tuple(ordered.values()), "; ".join(notes) or None, why)
+
+    def _parents(
+        self,
+        mapping: RecordMapping,
+        object_id: str,
+        links: Mapping[tuple[str, str], Link],
+        ordered: dict[tuple[str, str], Record],
+    ) -> Outcome | None:
+        for parent, parent_id in self.nodes[mapping.name, object_id].parents:
+            if (parent_id, parent.record) in links:
+                continue
+            trouble = self._parents(parent, parent_id, links, ordered)
+            if trouble is not None:
+                return trouble
+            made = self._make(parent, parent_id)
+            if isinstance(made, Skip):
+                continue  # the vendor has no such record, by decision of the mapping
+            if not isinstance(made, Record):
+                return made
+            ordered.setdefault((made.record, made.key), made)
+        return None
+
+    def _make(self, mapping: RecordMapping, object_id: str) -> Record | Skip | Outcome:
+        known = self._records.get((mapping.name, object_id))
+        if known is None:
+            known = self._records[mapping.name, object_id] = self._apply(self.nodes[mapping.name, object_id])
+        return known
+
+    def _apply(self, node: _Node) -> Record | Skip | Outcome:
+        if node.failure is not None:
+            return node.failure
+        assert node.roots is not None
+        try:
+            return node.mapping.apply(node.roots, self._settings)
+        except MappingError as error:
+            return _reject(error)
+        except ConservationError as error:
+            return Reject(
+                "does_not_add_up",
+                str(error),
+                "Compare the document in Stripe line by line. If Stripe is right, this is a gap in the hub's arithmetic: "
+                "report it with this text. Nothing was sent.",
+            )
+
+
+def _reject(error: MappingError) -> Reject:
+    return Reject(error.code, error.cause, error.fix)
+
+
+def _event_root(event: Event) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "type": event.type,
+        "created": int(event.created.timestamp()),
+        "api_version": event.api_version,
+        "account": event.account,
+        "livemode": event.livemode,
+    }

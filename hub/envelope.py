@@ -1,0 +1,116 @@
+"""Read the envelope of a signed body: what an event says about itself. Nothing inside the object is judged here.
+
+Shapes: Stripe's v1 `Event` (API reference, "The Event object") and v2 event notifications (`object: "v2.core.event"`). A
+correctly signed event is never refused for its content: unknown types, missing object ids and old versions all pass.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from hub.errors import EnvelopeError
+from hub.model import EventKind, NewEvent
+from hub.ordering import rank
+
+OLDEST_SHAPES = "2025-03-31"
+"""API version from which on object shapes are mapped (2025-03-31.basil moved fields; see the API changelog)."""
+
+
+def read(body: bytes, received_at: datetime) -> NewEvent:
+    """The event in `body`. Raises `EnvelopeError` for what is not UTF-8, not JSON, not an object, or no event at all."""
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise EnvelopeError(f"the body is not JSON in UTF-8 ({error.msg} at byte {error.pos})") from error
+    if not isinstance(decoded, dict):
+        raise EnvelopeError(f"the body is a JSON {type(decoded).__name__}, not an object")
+    id_, type_ = decoded.get("id"), decoded.get("type")
+    if not _is_id(id_) or not _is_id(type_):
+        raise EnvelopeError("the body has no event id or no event type (strings of 1 to 255 characters)")
+    if decoded.get("object") == "v2.core.event":
+        return _thin(decoded, body, received_at)
+    return snapshot(decoded, body, received_at)
+
+
+def snapshot(
+    decoded: dict[str, Any], body: bytes, received_at: datetime, kind: EventKind = EventKind.SNAPSHOT
+) -> NewEvent:
+    """The envelope of a v1 event, or of one in its shape."""
+    data = decoded.get("data")
+    found = data.get("object") if isinstance(data, dict) else None
+    obj: dict[str, Any] = found if isinstance(found, dict) else {}
+    object_type = _text(obj.get("object"))
+    object_id = _text(obj.get("id"))
+    return NewEvent(
+        id=decoded["id"],
+        kind=kind,
+        type=decoded["type"],
+        body=body,
+        created=_time(decoded.get("created"), received_at),
+        received_at=received_at,
+        account=_text(decoded.get("account")),
+        api_version=_text(decoded.get("api_version")),
+        livemode=_flag(decoded.get("livemode")),
+        object_type=object_type,
+        object_id=object_id,
+        customer_id=object_id if object_type == "customer" else _reference(obj.get("customer")),
+        rank=rank(object_type or "", obj, decoded["type"]),
+    )
+
+
+def _thin(decoded: dict[str, Any], body: bytes, received_at: datetime) -> NewEvent:
+    related = decoded.get("related_object")
+    related = related if isinstance(related, dict) else {}
+    return NewEvent(
+        id=decoded["id"],
+        kind=EventKind.THIN,
+        type=decoded["type"],
+        body=body,
+        created=_time(decoded.get("created"), received_at),
+        received_at=received_at,
+        account=_text(decoded.get("context")),
+        livemode=_flag(decoded.get("livemode")),
+        object_type=_text(related.get("type")),
+        object_id=_text(related.get("id")),
+    )
+
+
+def shapes_are_mapped(api_version: str | None) -> bool:
+    """Whether objects of this API version have the shapes the mappings are written for. None: read by ourselves, pinned."""
+    return api_version is None or api_version[:10] >= OLDEST_SHAPES
+
+
+def _time(value: object, otherwise: datetime) -> datetime:
+    """`created`: Unix seconds (v1) or RFC 3339 text (v2). Anything else is the source's mistake, not a reason to refuse."""
+    try:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, str):
+            parsed = datetime.fromisoformat(value)
+            return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, OSError):
+        return otherwise
+    return otherwise
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 255 and "\x00" not in value
+
+
+def _text(value: object) -> str | None:
+    """A string PostgreSQL can hold, else None."""
+    return value if _is_id(value) and isinstance(value, str) else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _reference(value: object) -> str | None:
+    """A related object is an id, or the object itself where the endpoint expands it."""
+    if isinstance(value, dict):
+        value = value.get("id")
+    return _text(value)

@@ -1,0 +1,111 @@
+"""From an outcome to what becomes of the delivery. Pure; the only place outcomes are judged."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from hub.destination import Policy
+from hub.errors import Answer, Defer, Outcome, Receipt, Reject, Retry, Unknown
+from hub.model import Delivery, DeliveryState
+from hub.retry import backoff, exhausted
+from hub.store import AttemptLog, Settlement
+
+BUDGET_FIX = (
+    "Read the last attempts: they carry the vendor's own words. When the vendor is well again, retry; if the record exists "
+    "there already, retry finds it by its key; if it is not wanted any more, skip with a reason."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What judging needs to know beside the outcome."""
+
+    policy: Policy
+    now: datetime
+    rng: random.Random
+
+
+def judge(delivery: Delivery, outcome: Outcome, rules: Rules, attempt: AttemptLog) -> Settlement:
+    """The settlement for one delivery. `attempt` is completed with the outcome's words."""
+    match outcome:
+        case Receipt():
+            return Settlement(
+                delivery,
+                DeliveryState.DONE,
+                note=outcome.note,
+                attempt=_logged(attempt, "receipt", None, outcome.note, outcome.answer),
+                links=outcome.links,
+                resolves_dead=rules.policy.kind == "state",
+            )
+        case Reject():
+            return Settlement(
+                delivery,
+                DeliveryState.DEAD,
+                code=outcome.code,
+                cause=outcome.cause,
+                fix=outcome.fix,
+                attempt=_logged(attempt, "reject", outcome.code, outcome.cause, outcome.answer),
+            )
+        case Defer():
+            return Settlement(
+                delivery,
+                DeliveryState.UNKNOWN if delivery.was_unknown else DeliveryState.WAITING,
+                due_at=rules.now + timedelta(seconds=outcome.delay),
+                code="deferred",
+                cause=outcome.reason,
+                attempt=_logged(attempt, "defer", None, outcome.reason, outcome.answer),
+            )
+        case Unknown():
+            logged = _logged(attempt, "unknown", None, outcome.reason, outcome.answer)
+            if exhausted(delivery.first_failure_at, rules.now, rules.policy):
+                return _given_up(delivery, outcome.reason, rules, logged)
+            return Settlement(
+                delivery,
+                DeliveryState.UNKNOWN,
+                due_at=rules.now + timedelta(seconds=rules.policy.unknown_wait),
+                failed=True,
+                code="outcome_unknown",
+                cause=outcome.reason,
+                attempt=logged,
+            )
+        case Retry():
+            logged = _logged(attempt, "retry", outcome.code, outcome.reason, outcome.answer)
+            if exhausted(delivery.first_failure_at, rules.now, rules.policy):
+                return _given_up(delivery, outcome.reason, rules, logged)
+            wait = max(outcome.delay or 0.0, backoff(delivery.failures + 1, rules.policy, rules.rng))
+            return Settlement(
+                delivery,
+                DeliveryState.UNKNOWN if delivery.was_unknown else DeliveryState.WAITING,
+                due_at=rules.now + timedelta(seconds=wait),
+                failed=True,
+                code=outcome.code,
+                cause=outcome.reason,
+                attempt=logged,
+            )
+
+
+def _given_up(delivery: Delivery, reason: str, rules: Rules, attempt: AttemptLog) -> Settlement:
+    days = rules.policy.budget / 86400
+    return Settlement(
+        delivery,
+        DeliveryState.DEAD,
+        failed=True,
+        code="budget_used_up",
+        cause=f"still failing after {days:g} days and {delivery.failures + 1} failures; last: {reason}",
+        fix=BUDGET_FIX,
+        attempt=attempt,
+    )
+
+
+def _logged(attempt: AttemptLog, outcome: str, code: str | None, reason: str | None, answer: Answer) -> AttemptLog:
+    return replace(
+        attempt,
+        outcome=outcome,
+        code=code,
+        reason=reason,
+        http_status=answer.status,
+        request_id=answer.request_id,
+        answer=dict(answer.detail) or None,
+    )

@@ -1,0 +1,57 @@
+"""Structured logs: one JSON object a line on standard error; one line per event received and per attempt.
+
+Never in a log: bodies, secrets, names, addresses, e-mail. Ids, types, codes, counts and durations are enough.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import orjson
+import structlog
+
+
+def configure(level: str = "info") -> None:
+    """Set up logging for this process. `level`: debug, info, warning, error."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries log through the standard library; only their warnings matter, in the same form.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LibraryFormatter())
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+
+
+def _dumps(value: Any, **_: Any) -> bytes:
+    return orjson.dumps(value, default=str)
+
+
+class _LibraryFormatter(logging.Formatter):
+    """A library's record as the same JSON line. Its arguments may hold anything, so only the template is kept."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "event": "library",
+            "logger": record.name,
+            "level": record.levelname.lower(),
+            "message": str(record.msg)[:300],
+        }
+        if record.exc_info and record.exc_info[0]:
+            line["error"] = record.exc_info[0].__name__
+        return orjson.dumps(line).decode()
+
+
+def get() -> Any:
+    """A logger: `log.info("received", id=..., type=...)`."""
+    return structlog.get_logger()

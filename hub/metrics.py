@@ -1,0 +1,52 @@
+"""What `/metrics` shows. Labels are few and bounded: destinations, outcomes, reasons; never ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """All instruments, on a registry of their own. Made once by `hub.app` and passed down."""
+
+    registry: CollectorRegistry
+    received: Counter
+    """Webhook requests by result: accepted, repeat, or the reason of refusal."""
+    ack_seconds: Histogram
+    attempts: Counter
+    attempt_seconds: Histogram
+    settled: Counter
+    late: Counter
+    """Settlements that came after the claim was lost."""
+    source_reads: Counter
+    deliveries: Gauge
+    oldest: Gauge
+    paused: Gauge
+
+
+def create() -> Metrics:
+    """A fresh set of instruments."""
+    registry = CollectorRegistry()
+    return Metrics(
+        registry=registry,
+        received=Counter("hub_received_total", "Webhook requests", ["result"], registry=registry),
+        ack_seconds=Histogram("hub_ack_seconds", "From request to durable 2xx", registry=registry, buckets=SECONDS),
+        attempts=Counter("hub_attempts_total", "Attempts by outcome", ["destination", "outcome"], registry=registry),
+        attempt_seconds=Histogram(
+            "hub_attempt_seconds", "Duration of a send", ["destination"], registry=registry, buckets=SECONDS
+        ),
+        settled=Counter(
+            "hub_settled_total", "Deliveries settled by state", ["destination", "state"], registry=registry
+        ),
+        late=Counter(
+            "hub_late_settlements_total", "Settled after the claim was lost", ["destination"], registry=registry
+        ),
+        source_reads=Counter("hub_source_reads_total", "Objects read from Stripe", ["reason"], registry=registry),
+        deliveries=Gauge("hub_deliveries", "Open deliveries by state", ["destination", "state"], registry=registry),
+        oldest=Gauge("hub_oldest_open_seconds", "Age of the oldest open delivery", ["destination"], registry=registry),
+        paused=Gauge("hub_destination_paused", "1 while paused", ["destination"], registry=registry),
+    )

@@ -1,0 +1,15 @@
+"""The first schema: events, deliveries, lanes, batches, attempts, links, destinations, rejected bodies."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Run the SQL file of the same name, statement by statement (the driver prepares one at a time)."""
+    for statement in Path(__file__).with_suffix(".sql").read_text().split(";\n"):
+        if statement.strip():
+            op.execute(statement)

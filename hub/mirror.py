@@ -1,0 +1,180 @@
+"""The newest snapshot of each Stripe object: the first row of an index over the events, never a copy.
+
+Stripe promises no order and stamps whole seconds. So: a more final status is newer than a less final one, then the later
+second is newer; of two different snapshots of one second the evidence inside them decides (what was just created is older;
+`previous_attributes` names what the object was before), and only where there is none is the object read once from Stripe.
+What was read is stored like an event, so that the next look finds it. It is dated as the newest event that made us read:
+it is at least as new as that, and a later event must still win over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import orjson
+
+from hub import envelope, store
+from hub.db import Database
+from hub.destination import Source
+from hub.errors import Outcome, OutcomeError, Reject
+from hub.metrics import Metrics
+from hub.model import Disposition, EventKind
+from hub.store import Accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An object as it was at its newest known moment, and why this one was taken."""
+
+    object: dict[str, Any]
+    seq: int
+    why: str
+
+
+Found = Snapshot | Outcome | None
+"""None: Stripe knows no such object. An outcome: it could not be read, and that is what the delivery gets."""
+
+
+class Mirror:
+    """Looks objects up; reads from the source what is missing, too old in shape, or undecidable."""
+
+    def __init__(self, db: Database, source: Source | None, clock: Callable[[], float], metrics: Metrics) -> None:
+        self._db, self._source, self._clock, self._metrics = db, source, clock, metrics
+
+    async def newest(self, wanted: Mapping[str, str], as_of: datetime) -> dict[str, Found]:
+        """object id -> what is known, for `{object id: object type}`. `as_of`: time of the newest event that asks."""
+        rows = await self._db.fetch("newest", list(wanted))
+        by_id: dict[str, list[asyncpg.Record]] = {}
+        for row in rows:
+            by_id.setdefault(row["wanted"], []).append(row)
+        found: dict[str, Found] = {}
+        for object_id, object_type in wanted.items():
+            candidates = by_id.get(object_id, [])
+            chosen, reason = choose(candidates)
+            if chosen is None:
+                found[object_id] = await self._read(object_type, object_id, reason, as_of, candidates)
+            else:
+                found[object_id] = chosen
+        return found
+
+    async def _read(
+        self, object_type: str, object_id: str, reason: str, as_of: datetime, candidates: Sequence[asyncpg.Record]
+    ) -> Found:
+        self._metrics.source_reads.labels(reason).inc()
+        if self._source is None:
+            return Reject(
+                "no_source",
+                f"{object_type} {object_id} must be read from Stripe ({reason}), but no Stripe API key is configured.",
+                "Set HUB_STRIPE_API_KEY to a restricted key with read access, restart, then retry.",
+            )
+        try:
+            read = await self._source.read(object_type, object_id)
+        except OutcomeError as error:
+            return error.outcome
+        if read is None:
+            return None
+        stamped = max([as_of, *(row["created"] for row in candidates)])
+        seq = await self._keep(read, object_type, object_id, stamped)
+        return Snapshot(read, seq, f"read from Stripe: {reason}")
+
+    async def _keep(self, read: dict[str, Any], object_type: str, object_id: str, stamped: datetime) -> int:
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        shell = {
+            "id": f"read:{object_id}:{int(self._clock() * 1e6)}",
+            "object": "event",
+            "type": f"{object_type}.read",
+            "created": int(stamped.timestamp()),
+            "data": {"object": read},
+        }
+        body = orjson.dumps(shell, default=_number)
+        event = envelope.snapshot(shell, body, now, EventKind.READ)
+        fresh = await self._db.run(store.accept, [Accepted(event, Disposition.READ, "read by the hub", ())], now)
+        return fresh.get(event.id, 0)
+
+
+def choose(rows: Sequence[asyncpg.Record]) -> tuple[Snapshot | None, str]:
+    """The newest of an object's top rows (rank, created, seq descending), or None and why it must be read. Pure."""
+    if not rows:
+        return None, "not seen yet"
+    top = rows[0]
+    tied = [r for r in rows if (r["rank"], r["created"]) == (top["rank"], top["created"])]
+    settled = next((i for i, r in enumerate(tied) if r["kind"] == EventKind.READ), None)
+    if settled is not None:
+        tied = tied[: settled + 1]  # a read settles every tie with what had been accepted before it
+    bodies = [_decode(r["body"]) for r in tied]
+    index, why = _last(bodies)
+    if index is None:
+        return None, "same second, same status, different content"
+    if not envelope.shapes_are_mapped(tied[index]["api_version"]):
+        return None, "older api_version"
+    obj = bodies[index]["data"]["object"]
+    lines = obj.get("lines")
+    if isinstance(lines, dict) and lines.get("has_more"):
+        return None, "more lines than the event carries"
+    return Snapshot(obj, tied[index]["seq"], why), why
+
+
+def _last(bodies: Sequence[dict[str, Any]]) -> tuple[int | None, str]:
+    """Which of several events of one second shows the last content, if that can be told."""
+    objects = [b["data"]["object"] for b in bodies]
+    if all(o == objects[0] for o in objects[1:]):
+        return 0, "newest by status and time"
+    distinct: list[int] = []
+    for i, obj in enumerate(objects):
+        if all(obj != objects[j] for j in distinct):
+            distinct.append(i)
+    # Contents that something is known to come after: a fresh creation, or what previous_attributes describes.
+    earlier = {
+        i
+        for i in distinct
+        for j, body in enumerate(bodies)
+        if objects[i] != objects[j] and (_created_before(bodies, i, objects) or _follows(body, objects[i]))
+    }
+    rest = [i for i in distinct if i not in earlier]
+    if len(rest) == 1:
+        return rest[0], "same second: decided by what the events say of the state before"
+    return None, ""
+
+
+def _created_before(bodies: Sequence[dict[str, Any]], i: int, objects: Sequence[Any]) -> bool:
+    """All events with this content are creations, and another content's event is not one."""
+    same = [b for b, o in zip(bodies, objects, strict=True) if o == objects[i]]
+    other = [b for b, o in zip(bodies, objects, strict=True) if o != objects[i]]
+    return all(str(b.get("type", "")).endswith(".created") for b in same) and any(
+        not str(b.get("type", "")).endswith(".created") for b in other
+    )
+
+
+def _follows(later: dict[str, Any], earlier: dict[str, Any]) -> bool:
+    """Whether `later`'s object with its `previous_attributes` put back is `earlier`."""
+    data = later["data"]
+    previous = data.get("previous_attributes")
+    if not isinstance(previous, dict) or not previous:
+        return False
+    return bool(_put_back(data["object"], previous) == earlier)
+
+
+def _put_back(now: Any, before: Mapping[str, Any]) -> dict[str, Any]:
+    restored = dict(now)
+    for key, value in before.items():
+        current = restored.get(key)
+        # Stripe gives nested objects by changed keys, arrays whole (API reference, event.data.previous_attributes).
+        restored[key] = _put_back(current, value) if isinstance(value, dict) and isinstance(current, dict) else value
+    return restored
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    decoded: dict[str, Any] = orjson.loads(body)
+    return decoded
+
+
+def _number(value: object) -> object:
+    """A `Decimal` in what the source read goes back to text, which is how Stripe writes its decimal fields."""
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"cannot store a {type(value).__name__}")

@@ -1,0 +1,64 @@
+"""Who gets an event: decided once, when it is accepted, and written down with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from hub.destination import Kind
+from hub.envelope import shapes_are_mapped
+from hub.model import Disposition, EventKind, NewEvent
+from hub.store import Accepted, Route
+
+LOG_LANE = "00"
+"""The one lane of a log destination: it keeps every event, and one writer is enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Which destinations exist and which event types their mappings name."""
+
+    kinds: Mapping[str, Kind]
+    """Every enabled destination and its kind."""
+    types: Mapping[str, frozenset[str]]
+    """Event type -> destinations whose mappings want it."""
+    accounts: frozenset[str]
+    """Stripe accounts this hub serves beside the one whose key it holds."""
+    livemode: bool
+    coalesce: float = 1.0
+    """Seconds a `state` delivery waits for more changes of the same object: many events, one write."""
+    fetcher: str = "stripe"
+    """The destination that turns a thin notification into an event."""
+
+    def decide(self, event: NewEvent, now: datetime) -> Accepted:
+        """What becomes of an event. Pure."""
+        if event.livemode is not None and event.livemode != self.livemode:
+            mine, other = ("live", "test") if self.livemode else ("test", "live")
+            return Accepted(event, Disposition.OTHER_MODE, f"a {other}-mode event; this hub serves {mine} mode", ())
+        if event.account is not None and event.account not in self.accounts:
+            note = f"account {event.account} is not served here (HUB_STRIPE_ACCOUNTS)"
+            return Accepted(event, Disposition.OTHER_ACCOUNT, note, ())
+        lane = event.customer_id or event.object_id or event.id
+        logs = [Route(name, LOG_LANE, now) for name, kind in self.kinds.items() if kind == "log"]
+        if event.kind is EventKind.THIN:
+            fetch = [Route(self.fetcher, lane, now)] if self.fetcher in self.kinds else []
+            return Accepted(
+                event, Disposition.ROUTED, "a thin notification: fetched, then treated like any event", (*fetch, *logs)
+            )
+        wanted = sorted(d for d in self.types.get(event.type, ()) if d in self.kinds)
+        if not wanted:
+            return Accepted(event, Disposition.UNMAPPED, _logged(f"no mapping names {event.type}", logs), tuple(logs))
+        if event.object_id is None:
+            return Accepted(event, Disposition.UNMAPPED, _logged("its object has no id", logs), tuple(logs))
+        later = now + timedelta(seconds=self.coalesce)
+        routes = [Route(d, lane, later if self.kinds[d] == "state" else now) for d in wanted]
+        note = None
+        if not shapes_are_mapped(event.api_version):
+            note = f"api_version {event.api_version} has older shapes: its object is read again from Stripe before it is mapped"
+        return Accepted(event, Disposition.ROUTED, note, (*routes, *logs))
+
+
+def _logged(reason: str, logs: list[Route]) -> str:
+    kept = ", ".join(r.destination for r in logs)
+    return f"{reason}; kept in {kept}" if kept else f"{reason}; stored only"

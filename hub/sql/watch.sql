@@ -1,0 +1,22 @@
+-- name: gauge_open
+-- Open deliveries only: the index holds nothing else, however long the history is.
+SELECT destination, state, count(*) AS n, min(created_at) AS oldest FROM deliveries
+WHERE state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') GROUP BY destination, state;
+
+-- name: gauge_paused
+SELECT name, paused_until AS until FROM destinations;
+
+-- name: register_destination
+-- At start: known by name and kind. Unusable settings pause it until the next start with better ones; a person's pause and
+-- the hub's own stay as they are.
+INSERT INTO destinations (name, kind, paused_until, reason, paused_by)
+VALUES ($1, $2, CASE WHEN $3::text IS NOT NULL THEN 'infinity'::timestamptz END, $3,
+        CASE WHEN $3::text IS NOT NULL THEN 'settings' END)
+ON CONFLICT (name) DO UPDATE SET kind = EXCLUDED.kind,
+    paused_until = CASE WHEN $3::text IS NOT NULL THEN EXCLUDED.paused_until
+                        WHEN destinations.paused_by = 'settings' THEN NULL ELSE destinations.paused_until END,
+    reason = CASE WHEN $3::text IS NOT NULL THEN EXCLUDED.reason
+                  WHEN destinations.paused_by = 'settings' THEN NULL ELSE destinations.reason END,
+    paused_by = CASE WHEN $3::text IS NOT NULL THEN EXCLUDED.paused_by
+                     WHEN destinations.paused_by = 'settings' THEN NULL ELSE destinations.paused_by END
+RETURNING paused_until;

@@ -1,0 +1,204 @@
+-- name: claim
+-- Lanes that are due and free, each with its due deliveries in order. One statement: SKIP LOCKED makes rivals take other
+-- lanes, the lease makes the claim ours, `claim` is the fence that settling needs. A delivery found still claimed belongs
+-- to a worker that died or hung: the lost claim counts as a failure, and it is taken alone so that, should it be what
+-- kills workers, it takes no neighbour along.
+-- $1 destination, $2 now, $3 lease in seconds, $4 most lanes, $5 most deliveries a lane, $6 is it a ledger, $7 with bodies
+WITH due AS (
+    SELECT destination, key FROM lanes
+    WHERE destination = $1 AND due_at <= $2 AND (lease_until IS NULL OR lease_until <= $2)
+      AND NOT EXISTS (SELECT FROM destinations p WHERE p.name = $1 AND p.paused_until > $2)
+    ORDER BY due_at LIMIT $4
+    FOR UPDATE SKIP LOCKED
+), leased AS (
+    UPDATE lanes l SET lease_until = $2 + $3 * interval '1 second', due_at = $2 + $3 * interval '1 second', claim = l.claim + 1
+    FROM due WHERE l.destination = due.destination AND l.key = due.key
+    RETURNING l.key, l.claim
+), picked AS (
+    SELECT d.id, due.key, d.state AS was, d.failures
+    FROM due CROSS JOIN LATERAL (
+        SELECT x.id, x.state, x.failures FROM deliveries x
+        WHERE x.destination = $1 AND x.lane = due.key
+          AND x.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+          AND (x.state = 'claimed' OR (x.state IN ('waiting', 'unknown') AND x.due_at <= $2))
+        ORDER BY x.state <> 'claimed', x.id LIMIT $5
+    ) d
+), chosen AS (
+    SELECT id, key, was FROM picked p
+    WHERE NOT EXISTS (SELECT FROM picked o WHERE o.key = p.key AND o.was = 'claimed')
+       OR p.id = (SELECT min(o.id) FROM picked o WHERE o.key = p.key AND o.was = 'claimed')
+), claimed AS (
+    UPDATE deliveries d
+    SET state = 'claimed', claim = d.claim + 1, due_at = NULL, lease_until = $2 + $3 * interval '1 second',
+        failures = d.failures + (c.was = 'claimed')::int,
+        first_failure_at = CASE WHEN c.was = 'claimed' THEN coalesce(d.first_failure_at, $2) ELSE d.first_failure_at END
+    FROM chosen c WHERE d.id = c.id
+    RETURNING d.id, d.lane, d.claim, d.failures, d.first_failure_at, d.object_id, d.event_seq, d.destination, c.was
+)
+SELECT l.key AS lane, l.claim AS lane_claim, c.id, c.claim, c.failures, c.first_failure_at, c.object_id AS document, c.was,
+       e.seq, e.id AS event_id, e.kind, e.type, e.account, e.api_version, e.livemode, e.object_type, e.object_id,
+       e.customer_id, e.rank, e.created, e.received_at, e.disposition, e.note,
+       CASE WHEN $7 THEN e.body ELSE ''::bytea END AS body,
+       CASE WHEN $6 THEN (
+           SELECT max(b.due_at) FROM deliveries b
+           WHERE b.destination = $1 AND b.lane = c.lane AND b.object_id = c.object_id AND b.id < c.id
+             AND b.state IN ('waiting', 'unknown') AND b.due_at > $2) END AS blocked_until,
+       CASE WHEN $6 THEN (
+           SELECT min(b.id) FROM deliveries b
+           WHERE b.destination = $1 AND b.lane = c.lane AND b.object_id = c.object_id AND b.id < c.id
+             AND b.state = 'dead') END AS held_by
+FROM leased l
+LEFT JOIN claimed c ON c.lane = l.key
+LEFT JOIN events e ON e.seq = c.event_seq
+ORDER BY l.key, c.id;
+
+-- name: lock_lanes
+-- Before anything else in a settlement: what follows then sees every delivery accepted for these lanes so far, and none
+-- can be added unseen between looking and releasing. $1 destinations, $2 keys
+SELECT 1 FROM lanes l
+JOIN (SELECT DISTINCT destination, key FROM unnest($1::text[], $2::text[]) AS u (destination, key)) u USING (destination, key)
+ORDER BY l.destination, l.key FOR UPDATE OF l;
+
+-- name: settle
+-- Only who holds the claim may settle it: a late worker matches no row. Returns the ids that were ours, with what the
+-- claim was about. $1 ids, $2 claims, $3 states, $4 due, $5 added failures, $6 codes, $7 causes, $8 fixes, $9 notes,
+-- $10 superseded_by, $11 held_by, $12 now
+UPDATE deliveries d
+SET state = u.state, due_at = u.due_at, lease_until = NULL, failures = d.failures + u.failed,
+    first_failure_at = CASE WHEN u.failed > 0 THEN coalesce(d.first_failure_at, $12) ELSE d.first_failure_at END,
+    code = coalesce(u.code, CASE WHEN u.state IN ('done', 'superseded') THEN NULL ELSE d.code END),
+    cause = coalesce(u.cause, CASE WHEN u.state IN ('done', 'superseded') THEN NULL ELSE d.cause END),
+    fix = coalesce(u.fix, CASE WHEN u.state IN ('done', 'superseded') THEN NULL ELSE d.fix END),
+    note = u.note, superseded_by = u.superseded_by, held_by = u.held_by,
+    settled_at = CASE WHEN u.state IN ('done', 'superseded', 'dead', 'skipped') THEN $12::timestamptz END
+FROM unnest($1::bigint[], $2::int[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[],
+            $10::bigint[], $11::bigint[])
+     AS u (id, claim, state, due_at, failed, code, cause, fix, note, superseded_by, held_by)
+WHERE d.id = u.id AND d.claim = u.claim AND d.state = 'claimed'
+RETURNING d.id;
+
+-- name: log_attempts
+INSERT INTO attempts (delivery_id, batch_id, claim, started_at, duration_ms, outcome, code, reason, http_status, request_id,
+                      answer)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::int[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[],
+                     $9::int[], $10::text[], $11::jsonb[]);
+
+-- name: write_links
+INSERT INTO links (destination, object_id, record, key, vendor_id, digest, mapping, status, linked_at)
+SELECT u.*, $9 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) AS u
+ON CONFLICT (destination, object_id, record) DO UPDATE
+SET key = EXCLUDED.key, vendor_id = EXCLUDED.vendor_id, digest = EXCLUDED.digest, mapping = EXCLUDED.mapping,
+    status = EXCLUDED.status, linked_at = EXCLUDED.linked_at;
+
+-- name: resolve_dead
+-- A state destination: what was delivered now is newer than what died before. $1 destination, $2 lanes, $3 objects, $4 by, $5 now
+UPDATE deliveries d SET state = 'superseded', superseded_by = u.by, settled_at = $5
+FROM unnest($2::text[], $3::text[], $4::bigint[]) AS u (lane, object_id, by)
+WHERE d.destination = $1 AND d.lane = u.lane AND d.object_id = u.object_id AND d.state = 'dead' AND d.id <> u.by;
+
+-- name: release_lanes
+-- The claim is over: due again when the earliest open delivery is, or never. $1 destinations, $2 keys, $3 lane claims
+WITH released AS (
+    UPDATE lanes l
+    SET lease_until = NULL,
+        due_at = (SELECT min(d.due_at) FROM deliveries d
+                  WHERE d.destination = l.destination AND d.lane = l.key
+                    AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND d.state IN ('waiting', 'unknown'))
+    FROM unnest($1::text[], $2::text[], $3::int[]) AS u (destination, key, claim)
+    WHERE l.destination = u.destination AND l.key = u.key AND l.claim = u.claim
+    RETURNING l.destination, l.due_at
+)
+SELECT count(*) FROM released;
+
+-- name: give_back
+-- Shutdown: claims whose work was not begun return at once, uncounted. $1 ids, $2 claims, $3 now, $4 state to return to
+UPDATE deliveries d SET state = u.state, due_at = $3, lease_until = NULL
+FROM unnest($1::bigint[], $2::int[], $4::text[]) AS u (id, claim, state)
+WHERE d.id = u.id AND d.claim = u.claim AND d.state = 'claimed';
+
+-- name: next_due
+SELECT min(due_at) FROM lanes WHERE destination = $1 AND due_at IS NOT NULL AND lease_until IS NULL;
+
+-- name: newest
+-- The mirror: for each object the newest snapshot, and the runner-up if the two cannot be told apart by rank and time.
+SELECT o.id AS wanted, s.*
+FROM unnest($1::text[]) AS o (id)
+CROSS JOIN LATERAL (
+    SELECT e.seq, e.id AS event_id, e.kind, e.type, e.rank, e.created, e.api_version, e.object_type, e.body
+    FROM events e WHERE e.object_id = o.id AND e.disposition IN ('routed', 'unmapped', 'read') AND e.kind <> 'thin'
+    ORDER BY e.rank DESC, e.created DESC, e.seq DESC LIMIT 4
+) s;
+
+-- name: links_of
+SELECT object_id, record, key, vendor_id, digest, mapping, status FROM links
+WHERE destination = $1 AND object_id = ANY ($2::text[]);
+
+-- name: open_batch
+SELECT id, received_date, first_seq, last_seq, rows FROM batches
+WHERE destination = $1 AND lane = $2 AND done_at IS NULL
+  AND EXISTS (SELECT FROM deliveries d WHERE d.batch_id = batches.id AND d.state <> 'skipped')
+ORDER BY id LIMIT 1;
+
+-- name: lock_log_lane
+SELECT key FROM lanes
+WHERE destination = $1 AND due_at IS NOT NULL AND (lease_until IS NULL OR lease_until <= $2)
+  AND NOT EXISTS (SELECT FROM destinations p WHERE p.name = $1 AND p.paused_until > $2)
+ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED;
+
+-- name: lease_log_lane
+UPDATE lanes SET lease_until = $3, due_at = $3, claim = claim + 1 WHERE destination = $1 AND key = $2 RETURNING claim;
+
+-- name: wait_log_lane
+UPDATE lanes SET due_at = $3 WHERE destination = $1 AND key = $2;
+
+-- name: batch_candidates
+-- What could go into the next batch, oldest first: sizes and days, without bodies.
+SELECT d.id, d.event_seq, e.received_at, octet_length(e.body) AS bytes
+FROM deliveries d JOIN events e ON e.seq = d.event_seq
+WHERE d.destination = $1 AND d.lane = $2 AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+  AND d.state = 'waiting' AND d.due_at <= $3 AND d.batch_id IS NULL
+ORDER BY d.id LIMIT $4;
+
+-- name: seal_batch
+INSERT INTO batches (destination, lane, received_date, first_seq, last_seq, rows, sealed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id;
+
+-- name: join_batch
+UPDATE deliveries SET batch_id = $1 WHERE id = ANY ($2::bigint[]) AND state = 'waiting' AND batch_id IS NULL;
+
+-- name: claim_batch
+WITH claimed AS (
+    UPDATE deliveries d
+    SET claim = d.claim + 1, failures = d.failures + (d.state = 'claimed')::int, state = 'claimed', due_at = NULL,
+        lease_until = $2,
+        first_failure_at = CASE WHEN d.state = 'claimed' THEN coalesce(d.first_failure_at, $3) ELSE d.first_failure_at END
+    WHERE d.batch_id = $1 AND d.state IN ('waiting', 'claimed', 'unknown')
+    RETURNING d.id, d.claim, d.failures, d.first_failure_at, d.event_seq
+)
+SELECT c.id, c.claim, c.failures, c.first_failure_at, e.seq, e.id AS event_id, e.kind, e.type, e.account, e.api_version,
+       e.livemode, e.object_type, e.object_id, e.customer_id, e.rank, e.created, e.received_at, e.disposition, e.note, e.body
+FROM claimed c JOIN events e ON e.seq = c.event_seq ORDER BY e.seq;
+
+-- name: close_batch
+UPDATE batches SET done_at = $2 WHERE id = $1 AND done_at IS NULL;
+
+-- name: pause_by_hub
+-- A limit or a refused login found on the way. A person's or the settings' pause is stronger and stays.
+UPDATE destinations SET paused_until = greatest(paused_until, $2), reason = $3, paused_by = 'hub'
+WHERE name = $1 AND paused_by IS DISTINCT FROM 'operator' AND paused_by IS DISTINCT FROM 'settings';
+
+-- name: halt_log_lane
+-- The open batch is dead: nothing behind it is written until a person retried or skipped it.
+UPDATE lanes SET due_at = NULL, lease_until = NULL WHERE destination = $1 AND key = $2;
+
+-- name: idle_log_lane
+UPDATE lanes SET due_at = NULL, lease_until = NULL WHERE destination = $1 AND key = $2
+  AND NOT EXISTS (SELECT FROM deliveries d WHERE d.destination = $1 AND d.lane = $2
+                  AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND d.state IN ('waiting', 'unknown'))
+RETURNING key;
+
+-- name: batch_is_alive
+SELECT EXISTS (SELECT FROM deliveries WHERE batch_id = $1 AND state IN ('waiting', 'claimed', 'unknown'));
+
+-- name: batch_is_due
+SELECT NOT EXISTS (SELECT FROM deliveries WHERE batch_id = $1 AND state IN ('waiting', 'unknown') AND due_at > $2);

@@ -1,0 +1,335 @@
+"""The verbs on the queue: accept, claim, settle, requeue. Each is a function of a connection, run in one transaction.
+
+Time is an argument everywhere. The statements and their reasons are in `hub/sql/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from hub.db import SQL, Connection
+from hub.model import Delivery, DeliveryState, Disposition, Event, EventKind, Link, NewEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One delivery to be: which destination, in which lane, due when."""
+
+    destination: str
+    lane: str
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An event with what was decided about it."""
+
+    event: NewEvent
+    disposition: Disposition
+    note: str | None
+    routes: tuple[Route, ...]
+
+
+async def accept(connection: Connection[Any], items: Sequence[Accepted], now: datetime) -> dict[str, int]:
+    """Store events, their deliveries and wake the lanes. Returns id -> seq of those that
+    were new; repeats, also within `items`, change nothing."""
+    items = list({i.event.id: i for i in reversed(items)}.values())[::-1]
+    events = [i.event for i in items]
+    routes = [(i.event.id, r) for i in items for r in i.routes]
+    rows = await connection.fetch(
+        SQL["accept"],
+        [e.id for e in events],
+        [e.kind.value for e in events],
+        [e.type for e in events],
+        [e.account for e in events],
+        [e.api_version for e in events],
+        [e.livemode for e in events],
+        [e.object_type for e in events],
+        [e.object_id for e in events],
+        [e.customer_id for e in events],
+        [e.rank for e in events],
+        [e.created for e in events],
+        [e.received_at for e in events],
+        [i.disposition.value for i in items],
+        [i.note for i in items],
+        [e.body for e in events],
+        [id_ for id_, _ in routes],
+        [r.destination for _, r in routes],
+        [r.lane for _, r in routes],
+        [r.due_at for _, r in routes],
+        now,
+    )
+    return {row["id"]: row["seq"] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class LaneClaim:
+    """A claimed lane with its deliveries, in order. `claim` is the lane's own fence."""
+
+    destination: str
+    lane: str
+    claim: int
+    deliveries: tuple[Delivery, ...]
+
+
+async def claim(
+    connection: Connection[Any],
+    destination: str,
+    now: datetime,
+    *,
+    lease: float,
+    lanes: int,
+    per_lane: int,
+    ledger: bool,
+    bodies: bool,
+) -> list[LaneClaim]:
+    """Take up to `lanes` due lanes and their due deliveries for `lease` seconds."""
+    rows = await connection.fetch(SQL["claim"], destination, now, lease, lanes, per_lane, ledger, bodies)
+    found: dict[tuple[str, int], list[Delivery]] = {}
+    for row in rows:
+        lane = found.setdefault((row["lane"], row["lane_claim"]), [])
+        if row["id"] is not None:
+            lane.append(_delivery(destination, row))
+    return [LaneClaim(destination, key, number, tuple(ds)) for (key, number), ds in found.items()]
+
+
+def _delivery(destination: str, row: asyncpg.Record) -> Delivery:
+    return Delivery(
+        id=row["id"],
+        destination=destination,
+        lane=row["lane"],
+        event=event_of(row),
+        state=DeliveryState.CLAIMED,
+        claim=row["claim"],
+        failures=row["failures"],
+        first_failure_at=row["first_failure_at"],
+        blocked_until=row["blocked_until"],
+        held_by=row["held_by"],
+        # A claim that was lost may have sent: as unknown as a lost reply.
+        was_unknown=row["was"] in ("unknown", "claimed"),
+    )
+
+
+def event_of(row: asyncpg.Record) -> Event:
+    """An event from a row that carries its columns (`event_id` for `id`)."""
+    return Event(
+        id=row["event_id"],
+        kind=EventKind(row["kind"]),
+        type=row["type"],
+        body=row["body"],
+        created=row["created"],
+        received_at=row["received_at"],
+        account=row["account"],
+        api_version=row["api_version"],
+        livemode=row["livemode"],
+        object_type=row["object_type"],
+        object_id=row["object_id"],
+        customer_id=row["customer_id"],
+        rank=row["rank"],
+        seq=row["seq"],
+        disposition=Disposition(row["disposition"]),
+        note=row["note"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLog:
+    """One line of the attempts table. `duration_ms` of the call, or of its share of a batch."""
+
+    started_at: datetime
+    duration_ms: int
+    outcome: str
+    code: str | None = None
+    reason: str | None = None
+    http_status: int | None = None
+    request_id: str | None = None
+    answer: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What becomes of one claimed delivery."""
+
+    delivery: Delivery
+    state: DeliveryState
+    due_at: datetime | None = None
+    failed: bool = False
+    code: str | None = None
+    cause: str | None = None
+    fix: str | None = None
+    note: str | None = None
+    superseded_by: int | None = None
+    held_by: int | None = None
+    attempt: AttemptLog | None = None
+    links: tuple[Link, ...] = ()
+    follow_ups: tuple[Accepted, ...] = ()
+    resolves_dead: bool = False
+    """A state destination's success: earlier dead letters of the object are superseded by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Lanes whose claim ends with this settlement."""
+
+    destination: str
+    lane: str
+    claim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One settlement transaction: what is settled, which lanes are released, who is paused."""
+
+    settlements: tuple[Settlement, ...] = ()
+    releases: tuple[Release, ...] = ()
+    pauses: tuple[tuple[str, datetime, str], ...] = field(default=())
+    """(destination, until, reason)"""
+    batches: tuple[tuple[int, AttemptLog], ...] = ()
+    """(batch id, its attempt)"""
+    batch_done: int | None = None
+
+
+async def settle(connection: Connection[Any], work: Iterable[Ledger], now: datetime) -> set[int]:
+    """Write outcomes, attempts, links and follow-up events, and release lanes, in this one transaction.
+
+    Returns the delivery ids that were still ours. What a late worker brings changes nothing, links included.
+    """
+    work = list(work)
+    settlements = [s for w in work for s in w.settlements]
+    releases = [r for w in work for r in w.releases]
+    lanes = sorted(
+        {(r.destination, r.lane) for r in releases} | {(s.delivery.destination, s.delivery.lane) for s in settlements}
+    )
+    if lanes:
+        await connection.fetch(SQL["lock_lanes"], [d for d, _ in lanes], [k for _, k in lanes])
+    ours = await _write_states(connection, settlements, now) if settlements else set()
+    mine = [s for s in settlements if s.delivery.id in ours]
+    await _write_attempts(connection, mine)
+    await _write_links(connection, mine, now)
+    follow_ups = [f for s in mine for f in s.follow_ups]
+    if follow_ups:
+        await accept(connection, follow_ups, now)
+    resolving = [s for s in mine if s.resolves_dead]
+    for destination in {s.delivery.destination for s in resolving}:
+        group = [s.delivery for s in resolving if s.delivery.destination == destination]
+        await connection.execute(
+            SQL["resolve_dead"],
+            destination,
+            [d.lane for d in group],
+            [d.event.object_id or d.event.id for d in group],
+            [d.id for d in group],
+            now,
+        )
+    if releases:
+        await connection.fetch(
+            SQL["release_lanes"],
+            [r.destination for r in releases],
+            [r.lane for r in releases],
+            [r.claim for r in releases],
+        )
+    for ledger in work:
+        for batch_id, attempt in ledger.batches:
+            await log_attempts(connection, [(None, batch_id, 1, attempt)])
+        if ledger.batch_done is not None and any(s.delivery.id in ours for s in ledger.settlements):
+            await connection.execute(SQL["close_batch"], ledger.batch_done, now)
+    for destination, until, reason in {p for w in work for p in w.pauses}:
+        await connection.execute(SQL["pause_by_hub"], destination, until, reason)
+    return ours
+
+
+async def _write_states(connection: Connection[Any], settlements: Sequence[Settlement], now: datetime) -> set[int]:
+    rows = await connection.fetch(
+        SQL["settle"],
+        [s.delivery.id for s in settlements],
+        [s.delivery.claim for s in settlements],
+        [s.state.value for s in settlements],
+        [s.due_at for s in settlements],
+        [int(s.failed) for s in settlements],
+        [s.code for s in settlements],
+        [s.cause for s in settlements],
+        [s.fix for s in settlements],
+        [s.note for s in settlements],
+        [s.superseded_by for s in settlements],
+        [s.held_by for s in settlements],
+        now,
+    )
+    return {row["id"] for row in rows}
+
+
+async def _write_attempts(connection: Connection[Any], settlements: Sequence[Settlement]) -> None:
+    logged = [(s.delivery, s.attempt) for s in settlements if s.attempt is not None]
+    if logged:
+        await log_attempts(connection, [(d.id, None, d.claim, a) for d, a in logged])
+
+
+async def log_attempts(
+    connection: Connection[Any], rows: Sequence[tuple[int | None, int | None, int, AttemptLog]]
+) -> None:
+    """Append to the attempts table: (delivery id, batch id, claim, log), exactly one of the two ids given."""
+    await connection.execute(
+        SQL["log_attempts"],
+        [r[0] for r in rows],
+        [r[1] for r in rows],
+        [r[2] for r in rows],
+        [r[3].started_at for r in rows],
+        [r[3].duration_ms for r in rows],
+        [r[3].outcome for r in rows],
+        [r[3].code for r in rows],
+        [r[3].reason for r in rows],
+        [r[3].http_status for r in rows],
+        [r[3].request_id for r in rows],
+        [r[3].answer for r in rows],
+    )
+
+
+async def _write_links(connection: Connection[Any], settlements: Sequence[Settlement], now: datetime) -> None:
+    # The same record may come twice (a parent shared by several jobs): the last one wins, once.
+    links = {(s.delivery.destination, k.object_id, k.record): k for s in settlements for k in s.links}
+    if not links:
+        return
+    ordered = sorted(links.items())
+    await connection.execute(
+        SQL["write_links"],
+        [key[0] for key, _ in ordered],
+        [key[1] for key, _ in ordered],
+        [key[2] for key, _ in ordered],
+        [k.key for _, k in ordered],
+        [k.vendor_id for _, k in ordered],
+        [k.digest for _, k in ordered],
+        [k.mapping for _, k in ordered],
+        [k.status for _, k in ordered],
+        now,
+    )
+
+
+async def give_back(connection: Connection[Any], claims: Iterable[LaneClaim], now: datetime) -> int:
+    """Shutdown: claims that were not begun return to the queue at once, uncounted. Returns how many deliveries."""
+    claims = list(claims)
+    deliveries = [d for c in claims for d in c.deliveries]
+    if not claims:
+        return 0
+    await connection.fetch(SQL["lock_lanes"], [c.destination for c in claims], [c.lane for c in claims])
+    states = ["unknown" if d.was_unknown else "waiting" for d in deliveries]
+    await connection.execute(SQL["give_back"], [d.id for d in deliveries], [d.claim for d in deliveries], now, states)
+    await connection.fetch(
+        SQL["release_lanes"], [c.destination for c in claims], [c.lane for c in claims], [c.claim for c in claims]
+    )
+    return len(deliveries)
+
+
+async def links_of(
+    connection: Connection[Any], destination: str, object_ids: Sequence[str]
+) -> dict[tuple[str, str], Link]:
+    """(object id, record) -> link, for one destination."""
+    rows = await connection.fetch(SQL["links_of"], destination, list(object_ids))
+    return {(r["object_id"], r["record"]): Link(**dict(r)) for r in rows}
+
+
+def in_seconds(now: datetime, seconds: float) -> datetime:
+    """`now` plus seconds."""
+    return now + timedelta(seconds=seconds)

@@ -1,0 +1,203 @@
+"""One loop per destination: claim, carry out, wait to be woken. Its pause, its backlog and its slots are its own.
+
+Woken by NOTIFY when something was accepted, by the next due time, and by polling as the safety net. On stop it claims no
+more, finishes what is in flight within a limit, and gives the rest back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from hub import log, sealing, store
+from hub.db import UNAVAILABLE, Database
+from hub.deliver import Deliverer, LogDeliverer
+from hub.grouping import Grouper
+from hub.store import Ledger
+
+PER_LANE = 50
+"""Most deliveries of one lane in a claim."""
+LOG_LOOK = 1.0
+"""A log lane that is filling is looked at no more often than this, in seconds, however much arrives."""
+
+_log = log.get()
+
+
+class Settler:
+    """Writes settlements: grouped, and again for as long as the database is away. An outcome must not be lost."""
+
+    def __init__(self, db: Database, clock: Callable[[], float]) -> None:
+        self._db, self._clock = db, clock
+        self._grouper: Grouper[Ledger, set[int]] = Grouper(self._write, most=64)
+
+    async def __call__(self, ledger: Ledger) -> set[int]:
+        """Settle; returns the delivery ids that were still ours."""
+        wait = 0.1
+        while True:
+            try:
+                return await self._grouper.put(ledger)
+            except UNAVAILABLE as error:
+                _log.warning("settle_waits_for_database", error=type(error).__name__)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 5.0)
+
+    async def _write(self, group: Sequence[Ledger]) -> list[set[int]]:
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        ours = await self._db.run(store.settle, group, now)
+        return [{s.delivery.id for s in ledger.settlements} & ours for ledger in group]
+
+
+class Worker:
+    """The loop of one destination."""
+
+    def __init__(
+        self, deliverer: Deliverer | LogDeliverer, db: Database, clock: Callable[[], float], poll: float
+    ) -> None:
+        self.name = deliverer.destination.name
+        self._deliverer, self._db, self._clock, self._poll = deliverer, db, clock, poll
+        self._policy = deliverer.policy
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def wake(self) -> None:
+        """Something was accepted for this destination."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until `stop`. A database that is away is waited for."""
+        away = 0.2
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                begun = await self._begin() if len(self._tasks) < self._policy.slots else 0
+                pause = 0.0 if begun else await self._until_due()
+                away = 0.2
+            except UNAVAILABLE as error:
+                _log.warning("worker_waits_for_database", destination=self.name, error=type(error).__name__)
+                pause, away = away, min(away * 2, 5.0)
+            if pause > 0 or len(self._tasks) >= self._policy.slots:
+                await self._rest(pause or self._poll)
+
+    async def stop(self, limit: float) -> None:
+        """Finish what is in flight within `limit` seconds; what then still runs is left to its lease."""
+        self._stopping = True
+        self._wake.set()
+        if self._tasks:
+            _done, late = await asyncio.wait(self._tasks, timeout=limit)
+            for task in late:
+                _log.warning("left_to_its_lease", destination=self.name)
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def drain(self, *, flush: bool = False) -> int:
+        """Carry out everything that is due now, here, until nothing is; returns how many rounds had work. For tests."""
+        rounds = 0
+        while await self._begin(flush=flush):
+            await asyncio.gather(*self._tasks)
+            rounds += 1
+        return rounds
+
+    async def _begin(self, *, flush: bool = False) -> int:
+        """Claim what is due and start carrying it out. Returns the number of lanes claimed."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        deliverer = self._deliverer
+        if isinstance(deliverer, LogDeliverer):
+            return await self._begin_batch(deliverer, now, flush=flush)
+        ledger = self._policy.kind == "ledger"
+        free = self._policy.slots - len(self._tasks)
+        claims = await self._db.run(
+            store.claim,
+            self.name,
+            now,
+            lease=self._policy.lease,
+            lanes=free if ledger else self._policy.batch,
+            per_lane=PER_LANE,
+            ledger=ledger,
+            bodies=not deliverer.mapped,
+        )
+        if self._stopping and claims:
+            await self._db.run(store.give_back, claims, now)
+            return 0
+        if ledger:
+            for claim in claims:
+                self._start(deliverer.ledger(claim, lambda: self._stopping))
+        elif claims:
+            self._start(deliverer.state(claims))
+        return len(claims)
+
+    async def _begin_batch(self, deliverer: LogDeliverer, now: datetime, *, flush: bool) -> int:
+        if self._tasks:
+            return 0  # one batch at a time: the lane is one
+        claimed = await self._db.run(sealing.claim_batch, self.name, now, self._policy, flush=flush)
+        if claimed is None:
+            return 0
+        self._start(deliverer.batch(*claimed))
+        return 1
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The claim stays until its lease runs out, then counts as a failure: visible, and tried again.
+            _log.error("carrying_out_failed", destination=self.name, error=type(error).__name__, exc_info=error)
+
+    async def _until_due(self) -> float:
+        due: datetime | None = (await self._db.fetch("next_due", self.name))[0][0]
+        if due is None:
+            return self._poll
+        return max(0.01, min(self._poll, due.timestamp() - self._clock()))
+
+    async def _rest(self, seconds: float) -> None:
+        if isinstance(self._deliverer, LogDeliverer) and not self._stopping:
+            await asyncio.sleep(min(LOG_LOOK, seconds) if not self._tasks else 0.01)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+
+
+class Workers:
+    """All destinations of one process, and the ear that wakes them."""
+
+    def __init__(self, workers: Sequence[Worker], db: Database) -> None:
+        self._workers = {w.name: w for w in workers}
+        self._db = db
+
+    async def run(self, stop: asyncio.Event, limit: float) -> None:
+        """Work until `stop` is set, then finish within `limit` seconds."""
+        async with asyncio.TaskGroup() as group:
+            ear = group.create_task(self._listen())
+            loops = [group.create_task(w.run()) for w in self._workers.values()]
+            await stop.wait()
+            await asyncio.gather(*(w.stop(limit) for w in self._workers.values()))
+            ear.cancel()
+            await asyncio.gather(*loops)
+
+    async def drain(self, *, flush: bool = False) -> None:
+        """Everything due, everywhere, until nothing is: one destination's work may make work for another."""
+        while sum([await w.drain(flush=flush) for w in self._workers.values()]):
+            pass
+
+    async def _listen(self) -> None:
+        """Hear NOTIFY; if the connection breaks, polling carries on and it is tried again."""
+        while True:
+            try:
+                async with self._db.listen("hub_wake", self._heard):
+                    while True:
+                        await asyncio.sleep(30)
+                        await self._db.fetch("ready")
+            except UNAVAILABLE as error:
+                _log.warning("not_listening", error=type(error).__name__)
+                await asyncio.sleep(2)
+
+    def _heard(self, payload: str) -> None:
+        worker = self._workers.get(payload)
+        if worker is not None:
+            worker.wake()
