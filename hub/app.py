@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -259,9 +258,3 @@ async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers,
 
     return Workers(workers, core.db), close
 
-
-def data_dir(settings: Settings) -> Path:
-    """The folder for the embedded database and local secrets, made private."""
-    folder = settings.data_dir.expanduser().resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

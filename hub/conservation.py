@@ -122,7 +122,10 @@ class _Document:
     def prepaid(self, name: str, lines: Sequence[Mapping[str, Any]], discounts: int) -> int:
         """Prepaid billing credits used. The list of pretax credits may hold the discounts as well."""
         pretax = self.agreed(name, "pretax_credit_amounts", lines)
-        listed = [e for e in self.body.get(name) or () if e.get("type") == "discount"]
+        entries = self.body.get(name)
+        if entries is None:
+            entries = [e for line in lines for e in line.get("pretax_credit_amounts") or ()]
+        listed = [e for e in entries if e.get("type") == "discount"]
         if not listed:
             return pretax
         among = self.total(listed, name) or 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -31,6 +32,15 @@ def configure(level: str = "info") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LibraryFormatter())
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+
+
+def to_file(path: Path) -> None:
+    """Send this process's log to a file: the terminal belongs to the live summary."""
+    out = path.open("ab", buffering=0)
+    structlog.configure(logger_factory=structlog.BytesLoggerFactory(out))
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(path.open("a"))
 
 
 def _dumps(value: Any, **_: Any) -> bytes:

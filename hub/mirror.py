@@ -24,6 +24,7 @@ from hub.destination import Source
 from hub.errors import Outcome, OutcomeError, Reject
 from hub.metrics import Metrics
 from hub.model import Disposition, EventKind
+from hub.ordering import last_of
 from hub.store import Accepted
 
 
@@ -98,74 +99,24 @@ class Mirror:
 
 
 def choose(rows: Sequence[asyncpg.Record]) -> tuple[Snapshot | None, str]:
-    """The newest of an object's top rows (rank, created, seq descending), or None and why it must be read. Pure."""
+    """The newest among the events of an object's highest rank and latest second, or None and why it must be read. Pure."""
     if not rows:
         return None, "not seen yet"
-    top = rows[0]
-    tied = [r for r in rows if (r["rank"], r["created"]) == (top["rank"], top["created"])]
-    settled = next((i for i, r in enumerate(tied) if r["kind"] == EventKind.READ), None)
+    settled = next((i for i, r in enumerate(rows) if r["kind"] == EventKind.READ), None)
     if settled is not None:
-        tied = tied[: settled + 1]  # a read settles every tie with what had been accepted before it
-    bodies = [_decode(r["body"]) for r in tied]
-    index, why = _last(bodies)
+        rows = rows[: settled + 1]  # a read settles every tie with what had been accepted before it
+    bodies = [_decode(r["body"]) for r in rows]
+    index = last_of(bodies)
     if index is None:
         return None, "same second, same status, different content"
-    if not envelope.shapes_are_mapped(tied[index]["api_version"]):
+    why = "newest by status and time" if len(rows) == 1 else "the last of one second, by what the events say"
+    if not envelope.shapes_are_mapped(rows[index]["api_version"]):
         return None, "older api_version"
     obj = bodies[index]["data"]["object"]
     lines = obj.get("lines")
     if isinstance(lines, dict) and lines.get("has_more"):
         return None, "more lines than the event carries"
-    return Snapshot(obj, tied[index]["seq"], why), why
-
-
-def _last(bodies: Sequence[dict[str, Any]]) -> tuple[int | None, str]:
-    """Which of several events of one second shows the last content, if that can be told."""
-    objects = [b["data"]["object"] for b in bodies]
-    if all(o == objects[0] for o in objects[1:]):
-        return 0, "newest by status and time"
-    distinct: list[int] = []
-    for i, obj in enumerate(objects):
-        if all(obj != objects[j] for j in distinct):
-            distinct.append(i)
-    # Contents that something is known to come after: a fresh creation, or what previous_attributes describes.
-    earlier = {
-        i
-        for i in distinct
-        for j, body in enumerate(bodies)
-        if objects[i] != objects[j] and (_created_before(bodies, i, objects) or _follows(body, objects[i]))
-    }
-    rest = [i for i in distinct if i not in earlier]
-    if len(rest) == 1:
-        return rest[0], "same second: decided by what the events say of the state before"
-    return None, ""
-
-
-def _created_before(bodies: Sequence[dict[str, Any]], i: int, objects: Sequence[Any]) -> bool:
-    """All events with this content are creations, and another content's event is not one."""
-    same = [b for b, o in zip(bodies, objects, strict=True) if o == objects[i]]
-    other = [b for b, o in zip(bodies, objects, strict=True) if o != objects[i]]
-    return all(str(b.get("type", "")).endswith(".created") for b in same) and any(
-        not str(b.get("type", "")).endswith(".created") for b in other
-    )
-
-
-def _follows(later: dict[str, Any], earlier: dict[str, Any]) -> bool:
-    """Whether `later`'s object with its `previous_attributes` put back is `earlier`."""
-    data = later["data"]
-    previous = data.get("previous_attributes")
-    if not isinstance(previous, dict) or not previous:
-        return False
-    return bool(_put_back(data["object"], previous) == earlier)
-
-
-def _put_back(now: Any, before: Mapping[str, Any]) -> dict[str, Any]:
-    restored = dict(now)
-    for key, value in before.items():
-        current = restored.get(key)
-        # Stripe gives nested objects by changed keys, arrays whole (API reference, event.data.previous_attributes).
-        restored[key] = _put_back(current, value) if isinstance(value, dict) and isinstance(current, dict) else value
-    return restored
+    return Snapshot(obj, rows[index]["seq"], why), why
 
 
 def _decode(body: bytes) -> dict[str, Any]:

@@ -7,10 +7,7 @@ is not guessed: the caller reads the object from Stripe. The order of arrival de
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 DELETED = 9
@@ -25,39 +22,6 @@ uncollectible invoice can still be paid or voided). Objects and statuses not lis
 
 _UNKNOWN = {"invoice": 1}
 """A status Stripe adds one day: an invoice in it has left draft; nothing more can be said."""
-
-
-class Decision(StrEnum):
-    """Which of the two."""
-
-    FIRST = "first"
-    SECOND = "second"
-    SAME = "same"
-    """Same time, same content: either will do."""
-    TIE = "tie"
-    """Cannot be told apart: ask Stripe."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What must be known of a snapshot to place it. `created`: the event's, or the moment the object was read."""
-
-    rank: int
-    created: int | datetime
-    digest: str | None = None
-    """Of the object's content, if it is known."""
-    seq: int = 0
-    """Order of acceptance; for people only."""
-    status: str | None = None
-    """For people only; `rank` already holds what it says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The decision and, for people, the reason."""
-
-    decision: Decision
-    reason: str
 
 
 def rank(object_type: str | None, body: Mapping[str, Any], event_type: str | None = None) -> int:
@@ -83,31 +47,45 @@ def rank(object_type: str | None, body: Mapping[str, Any], event_type: str | Non
     return _RANKS[kind].get(status, _UNKNOWN.get(kind, 0))
 
 
-def newer(a: Snapshot, b: Snapshot) -> Verdict:
-    """The newer of two snapshots of the same object, by rank, then `created`. The same for any order of arguments."""
-    if a.rank != b.rank:
-        first = a.rank > b.rank
-        high, low = (a, b) if first else (b, a)
-        return Verdict(Decision.FIRST if first else Decision.SECOND, _why_rank(high, low))
-    later = _seconds(a.created) - _seconds(b.created)
-    if later:
-        return Verdict(Decision.FIRST if later > 0 else Decision.SECOND, f"created {_span(abs(later))} later")
-    if a.digest is not None and a.digest == b.digest:
-        return Verdict(Decision.SAME, "same second, same content")
-    return Verdict(Decision.TIE, "same second, same rank: read from Stripe")
+def last_of(events: Sequence[Mapping[str, Any]]) -> int | None:
+    """Which of several events (whole bodies, same object, same rank, same second) shows the last content.
+
+    None: they cannot tell. They can if all show the same, or if every content but one is known to have come before
+    another: it was just created, or an event names it in `previous_attributes`.
+    """
+    contents = [_bare(e["data"]["object"]) for e in events]
+    distinct = [i for i, c in enumerate(contents) if c not in contents[:i]]
+    if len(distinct) > 1:
+        distinct = [i for i in distinct if not _came_before(contents[i], events, contents)]
+    return distinct[0] if len(distinct) == 1 else None
 
 
-def _why_rank(high: Snapshot, low: Snapshot) -> str:
-    if high.rank == DELETED:
-        return "deleted beats everything before it"
-    if high.status and low.status:
-        return f"status {high.status} beats {low.status}, which comes before it"
-    return f"a more final status (rank {high.rank}) beats an earlier one (rank {low.rank})"
+def _came_before(content: Any, events: Sequence[Mapping[str, Any]], contents: Sequence[Any]) -> bool:
+    others = [e for e, c in zip(events, contents, strict=True) if c != content]
+    mine = [e for e, c in zip(events, contents, strict=True) if c == content]
+    created = all(str(e.get("type")).endswith(".created") for e in mine)
+    return (created and not all(str(e.get("type")).endswith(".created") for e in others)) or any(
+        _before(e) == content for e in others
+    )
 
 
-def _seconds(moment: int | datetime) -> float:
-    return moment.timestamp() if isinstance(moment, datetime) else moment
+def _before(event: Mapping[str, Any]) -> Any:
+    """The object as it was before an `*.updated` event; None if the event does not say."""
+    previous = event["data"].get("previous_attributes")
+    return _bare(_put_back(event["data"]["object"], previous)) if isinstance(previous, dict) and previous else None
 
 
-def _span(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds == int(seconds) else f"{seconds:.3f} s"
+def _put_back(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Stripe gives nested objects by their changed keys, arrays whole (API reference, event.data.previous_attributes)."""
+    restored = dict(now)
+    for key, value in before.items():
+        current = restored.get(key)
+        restored[key] = _put_back(current, value) if isinstance(value, dict) and isinstance(current, dict) else value
+    return restored
+
+
+def _bare(value: Any) -> Any:
+    """Without nulls: a key that was added is null in `previous_attributes`, and simply not there in the object before."""
+    if isinstance(value, Mapping):
+        return {key: _bare(inner) for key, inner in value.items() if inner is not None}
+    return [_bare(inner) for inner in value] if isinstance(value, list) else value

@@ -48,7 +48,7 @@ class Functions(library.Functions):
         variadic = bool(wanted) and wanted[-1].get("variadic", False)
         if given < len(wanted) or (given > len(wanted) and not variadic):
             return [f"{name}() takes {'at least ' if variadic else ''}{len(wanted)} argument(s), not {given}"]
-        if name == "lookup" and arguments[0]["type"] == "literal" and arguments[0]["value"] not in self.tables:
+        if name == "lookup" and arguments[0]["type"] == "literal" and arguments[0]["value"] not in list(self.tables):
             return [f"unknown lookup table {arguments[0]['value']!r}: there is no such file in mappings/lookups"]
         return []
 

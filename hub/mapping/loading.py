@@ -144,7 +144,7 @@ class _Reader:
         needs = self.needs(document.get("needs", {}), known)
         known |= {n.name for n in needs}
         conserve = document.get("conserve")
-        if conserve is not None and (conserve not in CONSERVE or conserve not in known):
+        if conserve is not None and (conserve not in list(CONSERVE) or conserve not in known):
             self.problem("conserve", f"must be {' or '.join(CONSERVE)}, and one of the roots")
         made = RecordMapping(
             name=name,

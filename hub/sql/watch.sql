@@ -20,3 +20,21 @@ ON CONFLICT (name) DO UPDATE SET kind = EXCLUDED.kind,
     paused_by = CASE WHEN $3::text IS NOT NULL THEN EXCLUDED.paused_by
                      WHEN destinations.paused_by = 'settings' THEN NULL ELSE destinations.paused_by END
 RETURNING paused_until;
+
+-- name: summary
+SELECT s.name, s.reason,
+       count(*) FILTER (WHERE d.state = 'waiting') AS waiting, count(*) FILTER (WHERE d.state = 'claimed') AS claimed,
+       count(*) FILTER (WHERE d.state = 'unknown') AS unknown, count(*) FILTER (WHERE d.state = 'held') AS held,
+       count(*) FILTER (WHERE d.state = 'dead') AS dead, count(*) FILTER (WHERE d.state = 'done') AS done,
+       count(*) FILTER (WHERE d.state = 'superseded') AS superseded
+FROM destinations s LEFT JOIN deliveries d ON d.destination = s.name GROUP BY s.name, s.reason ORDER BY s.name;
+
+-- name: states_by_destination
+SELECT destination, state, count(*) AS n FROM deliveries GROUP BY destination, state ORDER BY destination, state;
+
+-- name: open_work
+SELECT count(*) FROM deliveries WHERE state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+  AND state IN ('waiting', 'claimed', 'unknown');
+
+-- name: source_event_ids
+SELECT id FROM events WHERE kind <> 'read';

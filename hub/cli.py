@@ -1,0 +1,254 @@
+"""The command line: `hub <command> --help`. Thin: each command reads settings, calls one function and shows the result.
+
+Exit codes: 0 good; 1 the answer is no (differences found, a check failed); 2 the command could not be carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hub.errors import ConfigError, HubError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Stripe tells it what happened; it makes Salesforce, NetSuite, AvaTax and the lake agree.",
+)
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Entry point: errors of ours become one clear message, never a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        err.print("[red]These settings cannot work:[/]")
+        for problem in error.problems:
+            err.print(f"  - {problem}", markup=False, soft_wrap=True)
+        err.print("`hub config` lists every setting with its meaning.", markup=False)
+        raise SystemExit(2) from None
+    except HubError as error:
+        _give_up(str(error))
+    except (OSError, TimeoutError, RuntimeError) as error:
+        _give_up(f"{type(error).__name__}: {error}")
+
+
+def _give_up(message: str) -> NoReturn:
+    err.print(message, style="red", markup=False, soft_wrap=True)
+    raise SystemExit(2)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+@app.command()
+def up(
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Also start the five vendors and a stream of business.")] = False,
+    sandbox_port: Annotated[int, typer.Option(help="Port of the sandbox on loopback.")] = 9700,
+    business: Annotated[float | None, typer.Option(help="Steps of sandbox business a second.")] = None,
+) -> None:
+    """Everything on one machine: database, web server, workers, and a live summary. Ctrl-C stops."""
+    from hub.commands import common
+    from hub.commands.up import up as run_up
+
+    raise SystemExit(
+        common.run(
+            run_up, with_sandbox=sandbox, sandbox_port=sandbox_port, console=Console(stderr=False), events_per_second=business
+        )
+    )
+
+
+@app.command()
+def serve() -> None:
+    """The web process: webhooks, API, health, metrics. Needs `hub migrate` first."""
+    from hub import app as root
+    from hub.commands import common, processes
+
+    settings, stripe = root.read_settings(serving=True)
+    dsn, embedded = common.database(settings)
+    try:
+        common.run(processes.serve, settings, stripe, dsn)
+    finally:
+        if embedded:
+            embedded.stop()
+
+
+@app.command()
+def work() -> None:
+    """The worker process: delivers to every destination. Run as many as you like."""
+    from hub import app as root
+    from hub.commands import common, processes
+
+    settings, stripe = root.read_settings(serving=False)
+    dsn, embedded = common.database(settings)
+    try:
+        common.run(processes.work, settings, stripe, dsn)
+    finally:
+        if embedded:
+            embedded.stop()
+
+
+@app.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 9700,
+    seed: Annotated[int, typer.Option(help="Ids and choices are drawn from it.")] = 7,
+    webhook_url: Annotated[str | None, typer.Option(help="Where Stripe's webhooks go.")] = None,
+    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share of webhooks sent twice.")] = 0.0,
+    disorder: Annotated[float, typer.Option(min=0, max=1, help="Share of webhooks overtaken by later ones.")] = 0.0,
+    business: Annotated[float | None, typer.Option(help="Steps of made-up business a second.")] = None,
+) -> None:
+    """Five vendors on loopback, strict, with a side door at /__sandbox/ for state, requests and faults."""
+    from connectors.sandbox.environment import environment
+    from hub.commands import common, processes
+
+    url = f"http://{host}:{port}"
+    secret = environment(url)["HUB_STRIPE_WEBHOOK_SECRETS"].split(",")[0]
+    out.print(f"sandbox at {url}; side door {url}/__sandbox/; point a hub at it with HUB_SANDBOX_URL={url}", soft_wrap=True)
+    common.run(
+        processes.sandbox,
+        host=host,
+        port=port,
+        seed=seed,
+        webhook_url=webhook_url,
+        secret=secret,
+        duplicates=duplicates,
+        disorder=disorder,
+        business=business,
+    )
+
+
+@app.command()
+def migrate(quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing if all is well.")] = False) -> None:
+    """Bring the database schema up to date, under a lock."""
+    from hub import migrate as migration
+    from hub.commands import common
+    from hub.config import Settings, read
+
+    dsn, embedded = common.database(read(Settings))
+    try:
+        reached = asyncio.run(migration.migrate(dsn))
+    finally:
+        if embedded:
+            embedded.stop()
+    if not quiet:
+        out.print(f"the schema is at {reached}")
+
+
+@app.command()
+def check(
+    connect: Annotated[bool, typer.Option("--connect", help="Also log in at every vendor with one cheap call.")] = False,
+    json: Json = False,
+) -> None:
+    """Settings, mappings and their examples; with --connect also addresses and credentials."""
+    from hub.commands.check import check as run_check
+
+    results = run_check(connect=connect)
+    if json:
+        _print_json([r.shown() for r in results])
+    else:
+        table = Table("what", "", "details")
+        for r in results:
+            table.add_row(r.what, "[green]ok[/]" if r.ok else "[red]problem[/]", r.detail)
+        out.print(table)
+    raise SystemExit(0 if all(r.ok for r in results) else 1)
+
+
+@app.command()
+def config(json: Json = False) -> None:
+    """Every setting: name, type, default, what it does, and whether it is set. Secrets are never shown."""
+    from hub.commands.check import settings_table
+
+    rows = settings_table()
+    if json:
+        _print_json(rows)
+        return
+    table = Table("setting", "type", "default", "set", "meaning")
+    for row in rows:
+        table.add_row(row["name"], row["type"], row["default"], row["value"] or "", row["help"])
+    out.print(table)
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Run to the end, tie out, exit.")] = False,
+    customers: Annotated[int, typer.Option(min=1, help="How many customers' lives.")] = 50,
+    seed: Annotated[int, typer.Option(help="Everything made up is drawn from it.")] = 7,
+    lost_replies: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of vendor writes whose reply is lost after they were applied.")
+    ] = 0.0,
+    json: Json = False,
+) -> None:
+    """Customers' lives through the hub into four sandbox systems, then the proof that all agree. Exit 1: they do not."""
+    from hub.commands import common
+    from hub.commands.demo import Options, passed
+    from hub.commands.demo import demo as run_demo
+
+    if not once:
+        raise typer.BadParameter("use --once; for a steady stream run `hub up --sandbox`", param_hint="--once")
+    options = Options(customers, seed, lost_replies)
+    result, tie = common.run(run_demo, options, err, quiet=json or not err.is_terminal)
+    good = passed(result, tie)
+    if json:
+        _print_json(result)
+    else:
+        _show_demo(result, good)
+    for difference in [*tie.amounts, *tie.statuses][:50]:
+        err.print(difference, markup=False, soft_wrap=True)
+    raise SystemExit(0 if good else 1)
+
+
+def _show_demo(result: dict[str, Any], good: bool) -> None:  # noqa: FBT001
+    table = Table("destination", "done", "superseded", "dead", title="deliveries", title_justify="left")
+    for name, states in result["deliveries"].items():
+        table.add_row(name, *(str(states[s]) for s in ("done", "superseded", "dead")))
+    out.print(table)
+    tie = result["tie_out"]
+    invoices = ", ".join(f"{k} {v}" for k, v in tie["invoices"].items())
+    out.print(f"{result['events']} events, {result['duplicates_sent']} sent twice, {result['seconds']} s")
+    out.print(f"invoices: {invoices}; amount differences {tie['amount_differences']}, status differences "
+              f"{tie['status_differences']}; lake {tie['lake_events']} events, {tie['lake_duplicates']} duplicates")  # fmt: skip
+    out.print("[green]all systems agree[/]" if good else "[red]the systems do not agree[/]")
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="ingest, drain, memory, calls, or all.")] = "all",
+    seconds: Annotated[float, typer.Option(help="How long each load is offered.")] = 10.0,
+    customers: Annotated[int, typer.Option(help="calls: how many customers' lives.")] = 50,
+    json: Json = False,
+) -> None:
+    """Measure this machine: acks and engine per second, memory, vendor calls per thousand events."""
+    module: Any = importlib.import_module("hub.bench")
+    from hub.commands import common
+
+    results = common.run(module.run, what, seconds=seconds, customers=customers, console=None if json else err)
+    if json:
+        _print_json(results)
+    else:
+        out.print(module.render(results))
+
+
+def _register_looking() -> None:
+    from hub.commands import look
+
+    look.register(app)
+
+
+_register_looking()
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What several commands share: the database's address, children of a supervisor, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from hub.config import Settings
+from hub.db import Embedded
+
+WITH_PARENT = "HUB_CHILD_OF"
+"""Set for children of `hub up` and `hub demo`: they stop when the pipe from their parent closes, however it ends."""
+
+
+def database(settings: Settings) -> tuple[str, Embedded | None]:
+    """The configured database, or an embedded one in the data folder (started if need be; the caller stops it)."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value(), None
+    embedded = Embedded(data_dir(settings) / "postgres")
+    return embedded.dsn, embedded
+
+
+def data_dir(settings: Settings) -> Path:
+    """The folder for the embedded database and local secrets."""
+    folder = settings.data_dir.expanduser().resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def local_secret(folder: Path, name: str) -> str:
+    """A random secret kept in a file that only its owner can read; made on first use."""
+    path = folder / name
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(24))
+    except FileExistsError:
+        pass
+    return path.read_text().strip()
+
+
+def free_port() -> int:
+    """A port that is free now on loopback."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def on_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` on SIGTERM and SIGINT, and when our parent is gone if we are a supervised child."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    if os.environ.get(WITH_PARENT):
+        loop.add_reader(sys.stdin.fileno(), _parent_gone, loop, stop)
+
+
+def _parent_gone(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    if not os.read(sys.stdin.fileno(), 1024):
+        loop.remove_reader(sys.stdin.fileno())
+        stop()
+
+
+class Child:
+    """A process of ours: `hub <command>` with its own environment, in its own session so that Ctrl-C is ours to pass on."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+        self.process, self.name = process, name
+
+    @classmethod
+    async def start(cls, name: str, *arguments: str, env: dict[str, str], log: Path | None = None) -> Child:
+        """Start `python -m hub.cli <arguments>`. Its log goes to the file, or to our standard error."""
+        with open(log, "ab") if log else os.fdopen(os.dup(2), "wb") as out:  # noqa: ASYNC230 - opening only
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "hub.cli",
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=out,
+                stderr=out,
+                env={**os.environ, **env, WITH_PARENT: str(os.getpid())},
+                start_new_session=True,
+            )
+        return cls(process, name)
+
+    async def stop(self, limit: float) -> int:
+        """SIGTERM, then SIGKILL after `limit` seconds. Returns the exit code."""
+        if self.process.returncode is None:
+            self.process.terminate()
+            try:
+                await asyncio.wait_for(self.process.wait(), limit)
+            except TimeoutError:
+                self.process.kill()
+        return await self.process.wait()
+
+
+async def until(check: Callable[[], Awaitable[bool]], *, seconds: float, what: str, child: Child | None = None) -> None:
+    """Wait until `check` holds. Raises `TimeoutError` naming `what`, or `RuntimeError` if the child ends first."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not await check():
+        if child is not None and child.process.returncode is not None:
+            raise RuntimeError(f"{child.name} ended with code {child.process.returncode} while waiting for {what}")
+        if asyncio.get_running_loop().time() > deadline:
+            raise TimeoutError(f"{what} did not happen within {seconds:g} s")
+        await asyncio.sleep(0.05)
+
+
+async def answers(url: str) -> bool:
+    """Whether a GET of a loopback URL is answered 200."""
+    import httpx
+
+    try:
+        async with httpx.AsyncClient(timeout=2) as client:
+            return (await client.get(url)).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def run(main: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """`asyncio.run` on uvloop."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main(*args, **kwargs))

@@ -1,0 +1,89 @@
+"""The long-running processes: `serve` (web), `work` (workers), `sandbox` (five vendors on loopback)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from hub import app, log
+from hub.commands import common
+from hub.config import Settings, VendorSettings
+from hub.errors import ConfigError
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with the signals left to us: a supervisor and its web server live in one process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing is captured."""
+        yield
+
+
+def server(application: ASGIApp, host: str, port: int, *, shutdown: float) -> Server:
+    """A configured server: HTTP/1.1 by httptools, no access log (the intake writes one line per event itself)."""
+    return Server(
+        uvicorn.Config(
+            application,
+            host=host,
+            port=port,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=True,
+            backlog=2048,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, int(shutdown)),
+        )
+    )
+
+
+async def serve(settings: Settings, stripe: VendorSettings, dsn: str) -> None:
+    """Run the web process until a signal."""
+    log.configure(settings.log_level)
+    core = await app.open_core(settings, stripe, dsn)
+    web = server(app.web(core, stripe), settings.host, settings.port, shutdown=settings.shutdown_seconds)
+    common.on_signals(lambda: setattr(web, "should_exit", True))
+    await web.serve()
+
+
+async def work(settings: Settings, stripe: VendorSettings, dsn: str) -> None:
+    """Run the worker process until a signal; then finish within `shutdown_seconds` and give the rest back."""
+    log.configure(settings.log_level)
+    core = await app.open_core(settings, stripe, dsn, pool=2 + 2 * len(settings.destinations))
+    workers, close = await app.make_workers(core)
+    stop = asyncio.Event()
+    common.on_signals(stop.set)
+    try:
+        await workers.run(stop, settings.shutdown_seconds)
+    finally:
+        await close()
+        await core.db.close()
+
+
+async def sandbox(
+    *, host: str, port: int, seed: int, webhook_url: str | None, secret: str | None, duplicates: float, disorder: float,
+    business: float | None,
+) -> None:  # fmt: skip
+    """Run the sandbox until a signal."""
+    from connectors.sandbox.app import create
+    from connectors.sandbox.traffic import Webhooks
+    from hub.config import is_loopback
+
+    if not is_loopback(host):
+        raise ConfigError([f"the sandbox listens on loopback only, not on {host}: its credentials are public"])
+    webhooks = Webhooks(webhook_url, secret, duplicates, disorder) if webhook_url and secret else None
+    application = create(seed=seed, clock=time.time, webhooks=webhooks, business_rate=business)
+    web = server(application, host, port, shutdown=2)
+    common.on_signals(lambda: setattr(web, "should_exit", True))
+    await web.serve()
+
+

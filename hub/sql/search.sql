@@ -1,0 +1,106 @@
+-- name: guard_reading
+-- Reading for people: changes nothing, and gives up before it becomes a burden. $1 most milliseconds, as text
+SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', $1, true);
+
+-- name: search_events
+-- What is asked for is put in place of the comment by hub.search; only the condition that is there is planned for.
+-- Without bodies: they are kilobytes each. $1 most rows
+SELECT e.seq, e.id, e.kind, e.type, e.account, e.api_version, e.livemode, e.object_type, e.object_id, e.customer_id,
+       e.created, e.received_at, e.disposition, e.note
+FROM events e
+WHERE true /* and */
+ORDER BY e.seq DESC LIMIT $1;
+
+-- name: summaries_of
+-- The same columns for events that are known by their place. $1 seqs
+SELECT e.seq, e.id, e.kind, e.type, e.account, e.api_version, e.livemode, e.object_type, e.object_id, e.customer_id,
+       e.created, e.received_at, e.disposition, e.note
+FROM events e WHERE e.seq = ANY ($1::bigint[]);
+
+-- name: event_body
+SELECT seq, body FROM events WHERE id = $1;
+
+-- name: search_deliveries
+-- An object's deliveries are found through its events: their index is there anyway. $1 most rows
+SELECT d.id, d.event_seq, d.destination, d.lane, d.object_id, d.state, d.due_at, d.claim, d.failures, d.lease_until,
+       d.created_at, d.first_failure_at, d.settled_at, d.code, d.cause, d.fix, d.note, d.superseded_by, d.held_by, d.batch_id
+FROM deliveries d
+WHERE true /* and */
+ORDER BY d.id DESC LIMIT $1;
+
+-- name: deliveries_of
+-- $1 event seqs
+SELECT d.id, d.event_seq, d.destination, d.lane, d.object_id, d.state, d.due_at, d.claim, d.failures, d.lease_until,
+       d.created_at, d.first_failure_at, d.settled_at, d.code, d.cause, d.fix, d.note, d.superseded_by, d.held_by, d.batch_id
+FROM deliveries d WHERE d.event_seq = ANY ($1::bigint[])
+ORDER BY d.id DESC;
+
+-- name: delivery
+SELECT d.id, d.event_seq, d.destination, d.lane, d.object_id, d.state, d.due_at, d.claim, d.failures, d.lease_until,
+       d.created_at, d.first_failure_at, d.settled_at, d.code, d.cause, d.fix, d.note, d.superseded_by, d.held_by, d.batch_id
+FROM deliveries d WHERE d.id = $1;
+
+-- name: attempts_of
+-- A delivery of a sealed batch was tried with its batch. Newest first, at most $3 a delivery, and how many there are.
+-- $1 delivery ids, $2 their batches
+SELECT t.* FROM (
+    SELECT a.of, a.id, a.claim, a.started_at, a.duration_ms, a.outcome, a.code, a.reason, a.http_status, a.request_id,
+           a.answer, count(*) OVER (PARTITION BY a.of) AS total,
+           row_number() OVER (PARTITION BY a.of ORDER BY a.id DESC) AS place
+    FROM (
+        SELECT d.id AS of, x.* FROM unnest($1::bigint[]) AS d (id) JOIN attempts x ON x.delivery_id = d.id
+        UNION ALL
+        SELECT d.id AS of, x.* FROM unnest($1::bigint[], $2::bigint[]) AS d (id, batch_id) JOIN attempts x ON x.batch_id = d.batch_id
+    ) a
+) t
+WHERE t.place <= $3 ORDER BY t.of, t.id DESC;
+
+-- name: holds
+-- How many later deliveries each of these holds. $1 ids, $2 destinations, $3 lanes
+SELECT d.held_by AS id, count(*) AS n
+FROM unnest($1::bigint[], $2::text[], $3::text[]) AS u (id, destination, lane)
+JOIN deliveries d ON d.destination = u.destination AND d.lane = u.lane AND d.held_by = u.id
+WHERE d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND d.state = 'held'
+GROUP BY d.held_by;
+
+-- name: links_at
+-- $1 destination, $2 object
+SELECT destination, object_id, record, key, vendor_id, mapping, status, linked_at FROM links
+WHERE destination = $1 AND object_id = $2 ORDER BY record;
+
+-- name: links_everywhere
+-- Through the destinations, which are few, so that the primary key serves. $1 object
+SELECT k.destination, k.object_id, k.record, k.key, k.vendor_id, k.mapping, k.status, k.linked_at
+FROM destinations p JOIN links k ON k.destination = p.name AND k.object_id = $1
+ORDER BY k.destination, k.record;
+
+-- name: destination_is_known
+-- By registration, or by what it once was sent.
+SELECT EXISTS (SELECT FROM destinations WHERE name = $1) OR EXISTS (SELECT FROM lanes WHERE destination = $1);
+
+-- name: destination_list
+-- Counts are of what is open: the index holds nothing else. A pause that is over is none. $1 now
+SELECT p.name, p.kind, p.paused_until > $1 AS paused, p.paused_until = 'infinity' AS until_resumed,
+       CASE WHEN p.paused_until > $1 AND isfinite(p.paused_until) THEN p.paused_until END AS paused_until,
+       CASE WHEN p.paused_until > $1 THEN p.reason END AS reason,
+       CASE WHEN p.paused_until > $1 THEN p.paused_by END AS paused_by,
+       (SELECT min(l.due_at) FROM lanes l
+        WHERE l.destination = p.name AND l.due_at IS NOT NULL AND l.lease_until IS NULL) AS next_due_at
+FROM destinations p ORDER BY p.name;
+
+-- name: open_by_state
+-- $1 now
+SELECT destination, state, count(*) AS n,
+       greatest(0, extract(epoch FROM $1::timestamptz - min(created_at)))::float8 AS oldest_seconds
+FROM deliveries WHERE state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') GROUP BY destination, state;
+
+-- name: count_events
+SELECT disposition, kind, count(*) AS n FROM events GROUP BY disposition, kind;
+
+-- name: count_deliveries
+SELECT destination, state, count(*) AS n FROM deliveries GROUP BY destination, state;
+
+-- name: search_rejected
+-- $1 most rows, $2 older than this id, or null
+SELECT id, received_at, reason, octet_length(body) AS size FROM rejected_bodies
+WHERE $2::bigint IS NULL OR id < $2 ORDER BY id DESC LIMIT $1;
