@@ -156,7 +156,7 @@ def web(core: Core, stripe: VendorSettings) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/webhooks/stripe", endpoint, methods=["POST"]),
+            Route("/webhooks/stripe", endpoint.receive, methods=["POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", scrape),

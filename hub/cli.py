@@ -20,6 +20,7 @@ from hub.errors import ConfigError, HubError
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,  # its traceback shows local variables, and some of them are secrets
     rich_markup_mode="rich",
     help="Stripe tells it what happened; it makes Salesforce, NetSuite, AvaTax and the lake agree.",
 )

@@ -66,7 +66,7 @@ class Intake:
         self._metrics = metrics
         self._grouper: Grouper[Accepted, int | None] = Grouper(self._write, most=MOST_IN_A_GROUP)
 
-    async def __call__(self, request: Request) -> Response:
+    async def receive(self, request: Request) -> Response:
         """The endpoint."""
         started = self._clock()
         try:

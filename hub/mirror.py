@@ -24,7 +24,7 @@ from hub.destination import Source
 from hub.errors import Outcome, OutcomeError, Reject
 from hub.metrics import Metrics
 from hub.model import Disposition, EventKind
-from hub.ordering import last_of
+from hub.ordering import DELETED, last_of
 from hub.store import Accepted
 
 
@@ -113,6 +113,8 @@ def choose(rows: Sequence[asyncpg.Record]) -> tuple[Snapshot | None, str]:
     if not envelope.shapes_are_mapped(rows[index]["api_version"]):
         return None, "older api_version"
     obj = bodies[index]["data"]["object"]
+    if rows[index]["rank"] == DELETED:
+        obj["deleted"] = True  # a `*.deleted` event may carry the object as it last was, without saying so inside
     lines = obj.get("lines")
     if isinstance(lines, dict) and lines.get("has_more"):
         return None, "more lines than the event carries"

@@ -1,6 +1,7 @@
 """What the web server can do by itself: the hub's server settings, a body read, its signature checked, nothing stored.
 
-`python -m hub.bench.bare`, with `HUB_PORT` and `HUB_STRIPE_WEBHOOK_SECRETS`. The hub's ratio to it is what storing costs.
+`python -m hub.bench.bare`, with `HUB_PORT` and `HUB_STRIPE_WEBHOOK_SECRETS`. The hub's ratio to it is what storing
+costs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hub.commands.processes import server
 
 
 def application(secret: bytes) -> Starlette:
-    """The smallest honest webhook endpoint. A wrong signature raises `SignatureError`: a 500, which fails the benchmark."""
+    """The smallest honest webhook endpoint. A wrong signature raises `SignatureError`: a 500 fails the benchmark."""
 
     async def endpoint(request: Request) -> JSONResponse:
         signature.verify(await request.body(), request.headers.get("stripe-signature"), (secret,), time.time())

@@ -1,4 +1,4 @@
-"""What a benchmark stands on: a durable PostgreSQL of its own, the real commands as children, none of the caller's settings."""
+"""What a benchmark stands on: a durable PostgreSQL of its own, the real commands as children, its own settings."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def fetch(dsn: str, text: str, *args: Any) -> list[dict[str, Any]]:
 
 
 def environment(own: dict[str, str]) -> dict[str, str]:
-    """The environment of a child: the caller's without its hub, so that no real account and no real database is touched."""
+    """The environment of a child: the caller's without its hub, so that no real account or database is touched."""
     rest = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
     path = os.pathsep.join(p for p in (str(ROOT), rest.get("PYTHONPATH")) if p)
     return rest | {"PYTHONPATH": path} | own

@@ -1,7 +1,7 @@
 """The load generator, a process of its own: `python -m hub.bench.load '<Plan as JSON>'` prints what it measured.
 
-It must cost little, for it shares the machine with what it measures: requests are made before the clock starts, answers are
-read by a few `find`s, no library is in between.
+It must cost little, for it shares the machine with what it measures: requests are made before the clock starts, answers
+are read by a few `find`s, no library is in between.
 
 closed  every connection sends its next request when the last one is answered: how much can be had
 open    requests fall due at a fixed rate whatever the server does, and time is counted from when a request was due, so
@@ -31,7 +31,7 @@ STUCK_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to offer. The secret comes in `HUB_STRIPE_WEBHOOK_SECRETS`: arguments are visible to everyone on the machine."""
+    """What to offer. The secret comes in `HUB_STRIPE_WEBHOOK_SECRETS`: everyone on the machine can read arguments."""
 
     port: int
     run: str

@@ -12,12 +12,14 @@ import random
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -80,8 +82,8 @@ async def _run(options: Options, dsn: str, folder: Path, started: float, say: An
     application = create(seed=options.seed, clock=time.time)
     stripe: Any = application.simulators["stripe"]
     await migrate_in_child(dsn, env)
-    async with _sandbox(application, sandbox_port), _hub(env, hub_url, folder):
-        _lose_replies(application, options)
+    async with _sandbox(application, sandbox_port), _hub(env, hub_url, folder) as alive:
+        await _lose_replies(sandbox_url, options.lost_replies)
         secret = environment(sandbox_url)["HUB_STRIPE_WEBHOOK_SECRETS"]
         sender = WebhookSender(
             stripe,
@@ -96,13 +98,15 @@ async def _run(options: Options, dsn: str, folder: Path, started: float, say: An
         db = await Database.connect(dsn, size=2)
         try:
             business = Business(stripe, random.Random(options.seed))  # noqa: S311 - makes up customers
-            for done in business.live(options.customers):
-                say(f"living: {done} steps, {sender.events} events sent")
+            for now in business.live(options.customers):
+                day = datetime.fromtimestamp(now, UTC).date()
+                say(f"living: it is {day} in the sandbox; {sender.events} events so far")
+                alive()
                 while sender.pending > 400:
                     await asyncio.sleep(0.02)
                 await asyncio.sleep(0)
             await sender.flush()
-            await _settled(db, say)
+            await _settled(db, say, alive)
             sending.cancel()
             return await _result(application, sender, db, lake_events, sandbox_url, started)
         finally:
@@ -143,44 +147,51 @@ async def _sandbox(application: Any, port: int) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _hub(env: dict[str, str], url: str, folder: Path) -> AsyncIterator[None]:
+async def _hub(env: dict[str, str], url: str, folder: Path) -> AsyncIterator[Callable[[], None]]:
+    """The hub's processes. Yields a check that raises, with the end of its log, if one has ended."""
     children = [
         await common.Child.start("hub serve", "serve", env=env, log=folder / "serve.log"),
         await common.Child.start("hub work", "work", env=env, log=folder / "work.log"),
     ]
+
+    def alive() -> None:
+        for child in children:
+            if child.process.returncode is not None:
+                log = (folder / f"{child.name.removeprefix('hub ')}.log").read_text()
+                raise RuntimeError(f"{child.name} ended with code {child.process.returncode}: {log[-2000:]}")
+
     try:
         await common.until(
             lambda: common.answers(f"{url}/readyz"), seconds=60, what="the hub's first answer", child=children[0]
         )
-        yield
-        if children[1].process.returncode is not None:
-            raise RuntimeError(f"the workers ended: {(folder / 'work.log').read_text()[-2000:]}")
+        yield alive
     finally:
         for child in reversed(children):
             await child.stop(20)
 
 
-def _lose_replies(application: Any, options: Options) -> None:
-    if options.lost_replies:
-        for vendor, path in WRITES.items():
-            application.faults.add(
-                {
-                    "vendor": vendor,
-                    "match": {"path_regex": path, "probability": options.lost_replies},
-                    "action": {"kind": "lost_reply"},
-                    "times": None,
-                }
-            )
+async def _lose_replies(sandbox_url: str, share: float) -> None:
+    """Through the side door, like anybody."""
+    async with httpx.AsyncClient(timeout=10) as client:
+        for vendor, path in WRITES.items() if share else ():
+            fault = {
+                "vendor": vendor,
+                "match": {"path_regex": path, "probability": share},
+                "action": {"kind": "lost_reply"},
+                "times": None,
+            }
+            (await client.post(f"{sandbox_url}/__sandbox/faults", json=fault)).raise_for_status()
 
 
-async def _settled(db: Database, say: Any) -> None:
-    """Wait until nothing is open but dead letters and what they hold."""
+async def _settled(db: Database, say: Any, alive: Callable[[], None]) -> None:
+    """Wait until nothing is open but dead letters and what they hold. `alive` raises if the hub has ended."""
     deadline = time.monotonic() + QUIET
     while True:
         left = (await db.fetch("open_work"))[0][0]
         if not left:
             return
         say(f"settling: {left} deliveries to go")
+        alive()
         if time.monotonic() > deadline:
             raise TimeoutError(f"{left} deliveries are still open after {QUIET} s")
         await asyncio.sleep(0.2)

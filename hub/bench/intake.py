@@ -1,7 +1,7 @@
 """How many signed webhooks a second become durable events with four deliveries each, and how long Stripe waits for it.
 
-Three processes beside PostgreSQL, as in life: the real `hub serve`, a load generator, and, in turns with the hub so that
-both see the same machine, a bare server that stores nothing.
+Three processes beside PostgreSQL, as in life: the real `hub serve`, a load generator, and, in turns with the hub so
+that both see the same machine, a bare server that stores nothing.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 import orjson
+import psutil
 
 from hub.bench.ground import BenchError, Ground, Say, ask, child, end_of, fetch, ground, percentile, ready, silent
 from hub.bench.load import MOST_PREPARED, Plan
+from hub.bench.usage import cpu_seconds, postmaster
 from hub.commands import common
 
 DESTINATIONS = ("salesforce", "netsuite", "avalara", "s3_lake")
@@ -29,28 +31,37 @@ async def ingest(
 ) -> dict[str, Any]:
     """Measure for `seconds` in all with `connections` kept busy, then for as long at 500 requests a second.
 
-    `acks_per_s`, `bare_asgi_per_s` and `ratio_to_bare` are medians over the rounds, latencies are over all requests of all
-    rounds. Raises `BenchError` if any answer is not 200, or if the database does not hold exactly what was acknowledged.
+    `acks_per_s`, `bare_asgi_per_s` and `ratio_to_bare` are medians over the rounds, latencies are over all requests of
+    all rounds, the `cpu` figures are processor time of `hub serve` and of PostgreSQL. Raises `BenchError` if any answer
+    is not 200, or if the database does not hold exactly what was acknowledged.
     """
     async with ground(say) as place:
         secret = f"whsec_{secrets.token_hex(16)}"
-        async with _server(place, secret, "serve", "hub.cli", "serve") as hub, _server(
-            place, secret, "bare", "hub.bench.bare"
-        ) as bare:
+        async with (
+            _server(place, secret, "serve", "hub.cli", "serve") as hub,
+            _server(place, secret, "bare", "hub.bench.bare") as bare,
+        ):
             acks, latencies, ours, theirs = 0, [], [], []
             share = seconds / rounds
+            servers = {"hub": hub.process, "postgres": postmaster(place.folder / "postgres")}
+            used = dict.fromkeys(servers, 0.0)
             for n in range(rounds):
                 say(f"round {n + 1} of {rounds}: {connections} connections, as fast as the hub goes ...")
-                plan = Plan(hub, f"r{n}x", share, warm, connections, prepare=_prepared(share + warm))
+                plan = Plan(hub.port, f"r{n}x", share, warm, connections, prepare=_prepared(share + warm))
+                before = {name: cpu_seconds(process) for name, process in servers.items()}
                 found = await _load(place, secret, plan)
+                used = {name: used[name] + cpu_seconds(process) - before[name] for name, process in servers.items()}
                 acks += found["acks"]
                 ours.append(found["per_s"])
                 latencies += found["latencies_us"]
                 say(f"round {n + 1} of {rounds}: the same against a server that stores nothing ...")
-                plan = Plan(bare, f"b{n}x", share, min(warm, 1.0), connections, prepare=5000, again=True)
+                plan = Plan(bare.port, f"b{n}x", share, min(warm, 1.0), connections, prepare=5000, again=True)
                 theirs.append((await _load(place, secret, plan))["per_s"])
+            cpu = {f"{name}_cpu_us_per_ack": round(total / acks * 1e6) for name, total in used.items()}
             say(f"{OFFERED:g} requests a second ...")
-            plan = Plan(hub, "open", seconds, warm, connections, OFFERED, prepare=_prepared(seconds + warm, OFFERED))
+            plan = Plan(
+                hub.port, "open", seconds, warm, connections, OFFERED, prepare=_prepared(seconds + warm, OFFERED)
+            )
             offered = await _load(place, secret, plan)
             acks += offered["acks"]
             stored = await _check(place, acks)
@@ -61,6 +72,7 @@ async def ingest(
                 "offered_500": {"per_s": round(offered["per_s"]), **_latencies(offered["latencies_us"])},
                 "bare_asgi_per_s": round(median(theirs)),
                 "ratio_to_bare": round(median(a / b for a, b in zip(ours, theirs, strict=True)), 3),
+                **cpu,
                 "rounds_acks_per_s": [round(r) for r in ours],
                 "connections": connections,
                 "acks": acks,
@@ -80,9 +92,15 @@ def _latencies(microseconds: list[float]) -> dict[str, float]:
     return {f"p{p}_ms": round(percentile(microseconds, p / 100) / 1000, 2) for p in (50, 99)}
 
 
+@dataclass(frozen=True, slots=True)
+class _Server:
+    port: int
+    process: psutil.Process
+
+
 @asynccontextmanager
-async def _server(place: Ground, secret: str, name: str, *command: str) -> AsyncIterator[int]:
-    """A server in a child process; its port."""
+async def _server(place: Ground, secret: str, name: str, *command: str) -> AsyncIterator[_Server]:
+    """A server in a child process."""
     port = common.free_port()
     env = {
         "HUB_DATABASE_URL": place.dsn,
@@ -94,7 +112,7 @@ async def _server(place: Ground, secret: str, name: str, *command: str) -> Async
     }
     async with child(name, *command, env=env, folder=place.folder) as process:
         await ready(f"http://127.0.0.1:{port}/readyz", process, place.folder / f"{name}.log")
-        yield port
+        yield _Server(port, psutil.Process(process.pid))
 
 
 async def _load(place: Ground, secret: str, plan: Plan) -> dict[str, Any]:
@@ -112,17 +130,18 @@ async def _load(place: Ground, secret: str, plan: Plan) -> dict[str, Any]:
 
 
 async def _check(place: Ground, acks: int) -> dict[str, int]:
-    """What was acknowledged is stored, each with one delivery per destination: else the figures are of something else."""
+    """What was acknowledged is stored, each with a delivery per destination: else the figures are of something else."""
     (row,) = await fetch(
         place.dsn,
-        """SELECT (SELECT count(*) FROM events) AS events, count(*) AS deliveries, count(DISTINCT event_seq) AS of_events,
+        """SELECT (SELECT count(*) FROM events) AS events, count(*) AS deliveries,
+                  count(DISTINCT event_seq) AS of_events,
                   coalesce(array_agg(DISTINCT destination), '{}') AS destinations
            FROM deliveries""",
     )
     if row["events"] != acks or row["of_events"] != acks:
-        raise BenchError(f"{acks} events were acknowledged, {row['events']} are stored, {row['of_events']} of them routed")
+        raise BenchError(
+            f"{acks} events were acknowledged, {row['events']} are stored, {row['of_events']} of them routed"
+        )
     if set(row["destinations"]) != set(DESTINATIONS) or row["deliveries"] != len(DESTINATIONS) * acks:
         raise BenchError(f"{row['deliveries']} deliveries for {acks} events to {sorted(row['destinations'])}")
     return {"events_stored": row["events"], "deliveries_stored": row["deliveries"]}
-
-

@@ -1,0 +1,1 @@
+"""Avalara AvaTax: the tax document of every Stripe invoice. What is written, and when: `README.md`."""

@@ -1,0 +1,213 @@
+"""What is written in AvaTax: one document per Stripe invoice, committed, and voided when the invoice is.
+
+AvaTax has no idempotency key. A document is unique by (company, code, type), and the code is the Stripe id, so a repeat
+cannot make a second one. But creating a committed code again is refused (`DocStatus`), creating a saved one again
+replaces it without a word, and a cancelled one may come back to life. So: the digest of what was sent lies in the
+document's `referenceCode`; every try after the first looks before it sends; a refusal is read back and compared, never
+taken for success; and nothing is ever adjusted, so the document stays at version 1.
+
+Records: `SalesInvoice` (upsert), `SalesInvoice.commit` (commit), `SalesInvoice.void` (void). The part before the dot is
+the AvaTax document type; the rest keeps the links of the three apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+from connectors.avalara.client import AvalaraClient, Reply, wire
+from connectors.avalara.documents import answer, committed, compare, kind, link, older, reference, same_status
+from connectors.avalara.errors import Fault, fault, judge
+from connectors.avalara.settings import AvalaraSettings
+from hub.destination import Destination, Policy
+from hub.errors import Answer, Outcome, OutcomeError, Receipt, Reject, Retry, Unknown
+from hub.model import JSON, Job, Link, Record
+
+SLOTS = 4
+MAX_LINES = 15_000
+"""AvaTax documentation, "Common errors": MaxCountExceededError."""
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,50}")
+"""Codes the library can put into an address unquoted; every Stripe id is one."""
+_SMALL = {"$include": "SummaryOnly"}
+"""No lines in the answer: with thousands of them it would be megabytes."""
+_MISSING = ("EntityNotFound", "4")
+_CANCELLED = ("TransactionAlreadyCancelled", "198")
+_NOT_NOW = ("DocStatus", "InvalidDocumentStatus", "TransactionIsCommitted", "1309", "1313", "1314")
+"""The status does not allow a commit; which of them AvaTax gives for a committed document is not known."""
+
+Step: TypeAlias = Callable[[Job, Record], Awaitable[Outcome | None]]
+
+
+def create(settings: AvalaraSettings) -> Destination:
+    """The AvaTax destination. No network; the library is loaded by the first call."""
+    return Avalara(settings)
+
+
+class Avalara:
+    """The `ledger` destination `avalara`."""
+
+    name = "avalara"
+
+    def __init__(self, settings: AvalaraSettings) -> None:
+        self._settings, self._company = settings, settings.company_code
+        self._client = AvalaraClient(settings, SLOTS)
+        # A job makes at most seven calls, and each ends by its deadline; the engine stops waiting at 0.8 of the lease.
+        lease = max(120.0, 9 * self._client.deadline)
+        self.policy = Policy(kind="ledger", slots=SLOTS, lease=lease, unknown_wait=settings.unknown_wait)
+
+    async def send(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        """Write each job's records in order; a `Receipt` carries one link per record."""
+        outcomes = [await self._each(job, self._write) for job in jobs]
+        return [o or Retry("no_outcome", "the connector came to no outcome") for o in outcomes]
+
+    async def find(self, job: Job) -> Outcome | None:
+        """Look what became of an unknown call. A document found saved that must be committed is committed here."""
+        outcome = await self._each(job, self._found)
+        # Looking failed, so it is as unknown as before.
+        return Unknown(outcome.reason, outcome.answer) if isinstance(outcome, Retry) else outcome
+
+    async def ping(self) -> str:
+        """One call: the company, which proves address, credentials and company code."""
+        wanted = {"$filter": f"companyCode eq '{self._company}'"}
+        reply, _ = await self._call("query_companies", wanted, write=False)
+        if not reply.body.get("value"):
+            cause = f"AvaTax has no company {self._company!r} for these credentials."
+            fix = "Operator: correct HUB_AVALARA_COMPANY_CODE; the code is in AvaTax under Settings, Companies."
+            raise OutcomeError(Reject("company_unknown", cause, fix))
+        return f"AvaTax {self._settings.environment}, account {self._settings.account_id}, company {self._company}"
+
+    async def close(self) -> None:
+        self._client.close()
+
+    async def _each(self, job: Job, step: Step) -> Outcome | None:
+        """Take the step for every record; the first that does not end in a `Receipt` ends the job."""
+        links: list[Link] = []
+        told, note = Answer(), None
+        for record in job.records:
+            try:
+                outcome = await step(job, record)
+            except OutcomeError as error:
+                outcome = error.outcome
+            if not isinstance(outcome, Receipt):
+                return outcome
+            links, told, note = [*links, *outcome.links], outcome.answer, outcome.note
+        return Receipt(same_status(links), answer=told, note=note)
+
+    async def _call(
+        self, method: str, *args: Any, write: bool, expect: tuple[str, ...] = ()
+    ) -> tuple[Reply, Fault | None]:
+        """A call that was carried out, or was refused for an expected reason. Raises `OutcomeError` for all else."""
+        exchange = await self._client.call(method, *args)
+        found = fault(exchange) if isinstance(exchange, Reply) else None
+        if not isinstance(exchange, Reply) or (found is not None and not found.is_a(*expect)):
+            raise OutcomeError(judge(exchange, write=write))
+        return exchange, found
+
+    async def _write(self, job: Job, record: Record) -> Outcome:
+        if not _CODE.fullmatch(record.key):
+            return Reject(
+                "bad_code",
+                f"{record.key!r} cannot be a document code in AvaTax.",
+                "Whoever keeps the mappings: use the Stripe id as `key`; at most 50 letters, digits, _ . -",
+            )
+        if record.link is not None and (record.link.digest == record.digest or record is not job.records[-1]):
+            return Receipt((record.link,), note="AvaTax has it already")
+        match record.action:
+            case "upsert":
+                return await self._upsert(job, record)
+            case "commit":
+                return await self._commit(record)
+            case "void":
+                return await self._void(record)
+        return Reject(
+            "unknown_action",
+            f"The AvaTax connector does not know the action {record.action!r}.",
+            "Whoever keeps the mappings: use upsert, commit or void.",
+        )
+
+    async def _upsert(self, job: Job, record: Record) -> Outcome:
+        count = len(record.fields.get("lines") or [])
+        if count > MAX_LINES:
+            cause = f"The invoice has {count:,} lines; AvaTax takes {MAX_LINES:,}."
+            fix = "Tax team: record it by hand in several documents, then skip this delivery with their codes."
+            return Reject("too_many_lines", cause, fix)
+        if job.attempt > 1:
+            document = await self._read(record)
+            if document is not None and not older(record, document):
+                return await self._settle(job, record, document)
+        body = {
+            **wire(record.fields),
+            "companyCode": self._company,
+            "code": record.key,
+            "type": kind(record),
+            "commit": self._commits(job),
+            "referenceCode": reference(record.digest),
+        }
+        reply, refused = await self._call("create_transaction", body, _SMALL, write=True, expect=("DocStatus",))
+        if refused is None:
+            return await self._settle(job, record, reply.body, reply)
+        document = await self._read(record)
+        if document is None:
+            return Retry("document_moved", "AvaTax says the document is there already, and then that it is not")
+        return await self._settle(job, record, document)
+
+    def _commits(self, job: Job) -> bool:
+        """A document that is only made to be voided, or is committed by the next record, is not committed before."""
+        return self._settings.commit_on == "finalized" and job.records[-1].action == "upsert"
+
+    async def _settle(self, job: Job, record: Record, document: JSON, reply: Reply | None = None) -> Outcome:
+        """Compare what AvaTax holds; commit it if that is all that is missing."""
+        outcome = compare(record, document, reply)
+        if isinstance(outcome, Receipt) and self._commits(job) and document.get("status") in ("Saved", "Posted"):
+            return await self._commit(record)
+        return outcome
+
+    async def _commit(self, record: Record) -> Outcome:
+        reply, refused = await self._verb("commit_transaction", record, {"commit": True}, _MISSING + _NOT_NOW)
+        if refused is None:
+            return committed(record, reply.body, reply)
+        if refused.is_a(*_MISSING):
+            return Retry("document_missing", f"AvaTax has no document {record.key} to commit", None, answer({}, reply))
+        return committed(record, await self._read(record), reply)  # committed already is refused too: look
+
+    async def _void(self, record: Record) -> Outcome:
+        if record.fields != {"code": "DocVoided"}:
+            return Reject(
+                "bad_void",
+                "A document may be voided only with the code DocVoided: DocDeleted would remove the evidence.",
+                "Whoever keeps the mappings: let the void record have the one field code: 'DocVoided'.",
+            )
+        reply, refused = await self._verb("void_transaction", record, dict(record.fields), _MISSING + _CANCELLED)
+        if refused is None:
+            return Receipt((link(record, reply.body),), answer=answer(reply.body, reply))
+        document = None if refused.is_a(*_MISSING) else await self._read(record)
+        if document is None:
+            return Retry("document_missing", f"AvaTax has no document {record.key} to void", None, answer({}, reply))
+        return Receipt((link(record, document),), answer=answer(document, reply), note="it was voided already")
+
+    async def _verb(
+        self, method: str, record: Record, body: dict[str, Any], expect: tuple[str, ...]
+    ) -> tuple[Reply, Fault | None]:
+        params = {**_SMALL, "documentType": kind(record)}
+        return await self._call(method, self._company, record.key, body, params, write=True, expect=expect)
+
+    async def _read(self, record: Record) -> JSON:
+        """The document, or None if AvaTax has none. Raises `OutcomeError` when it cannot tell."""
+        method = "get_transaction_by_code_and_type"
+        where = (self._company, record.key, kind(record))
+        reply, missing = await self._call(method, *where, _SMALL, write=False, expect=_MISSING)
+        return None if missing else reply.body
+
+    async def _found(self, job: Job, record: Record) -> Outcome | None:
+        """One record after an unknown call: done, None to send again, or another outcome."""
+        document = await self._read(record)
+        if document is None or (record.action == "upsert" and older(record, document)):
+            return None
+        status = document.get("status")
+        match record.action:
+            case "upsert":
+                return await self._settle(job, record, document)
+            case "commit":
+                return None if status in ("Saved", "Posted") else committed(record, document)
+        return Receipt((link(record, document),), answer=answer(document)) if status == "Cancelled" else None

@@ -1,0 +1,22 @@
+"""How many requests may be under way at NetSuite at once."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+
+class Limit:
+    """`async with limit:` around every request. One process's share; passed in, so that a limiter shared by several
+    processes can take its place without a change elsewhere."""
+
+    def __init__(self, places: int) -> None:
+        self._free = asyncio.Semaphore(places)
+
+    async def __aenter__(self) -> None:
+        await self._free.acquire()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._free.release()

@@ -1,0 +1,1 @@
+"""Stripe: the source of events, and where sales are written."""

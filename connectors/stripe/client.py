@@ -1,0 +1,85 @@
+"""stripe-python, tamed: explicit retries and timeouts, no telemetry, a rate limit, and bodies as Stripe wrote them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import stripe
+
+from connectors.stripe.errors import is_missing, judge, retry_after
+from connectors.stripe.limiter import Limiter
+from connectors.stripe.settings import StripeSettings
+from hub.errors import OutcomeError
+
+PINNED_VERSION: str = stripe.api_version
+"""The version every read asks for: the one this release of the library is generated from."""
+
+OLDEST = "2025-03-31"
+"""`.basil` of that day moved an invoice's subscription, taxes and payments (Stripe's API changelog)."""
+
+
+def supported(api_version: str | None) -> bool:
+    """Whether objects rendered at this version have the shapes we map: from 2025-03-31.basil on. None: no."""
+    return api_version is not None and api_version[:10] >= OLDEST
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One answer, untouched."""
+
+    text: str
+
+    def json(self) -> dict[str, Any]:
+        """Parsed; a number with a fraction (a percentage: money never has one) is a `Decimal`."""
+        decoded: dict[str, Any] = json.loads(self.text, parse_float=Decimal)
+        return decoded
+
+
+class Api:
+    """Reads of one Stripe account, for one event loop."""
+
+    def __init__(self, settings: StripeSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        # Both are switches of the whole library: it reports timings home, and logs error texts that may hold names.
+        stripe.enable_telemetry = False
+        logging.getLogger("stripe").setLevel(logging.WARNING)
+        timeout = httpx.Timeout(settings.timeout, connect=5.0, pool=settings.timeout)
+        self._http: Any = stripe.HTTPXClient(timeout=timeout)
+        base = settings.api_base
+        # All four: some calls go to other hosts, and none may leave this machine when a base address is set.
+        addresses: Any = dict.fromkeys(("api", "connect", "files", "meter_events"), base) if base else None
+        self._client = stripe.StripeClient(
+            settings.api_key.get_secret_value(),
+            stripe_version=PINNED_VERSION,
+            base_addresses=addresses,
+            max_network_retries=settings.retries,
+            http_client=self._http,
+        )
+        self._limiter = Limiter(settings.rate, clock)
+
+    async def get(self, path: str, context: str | None = None, **params: Any) -> Body | None:
+        """GET `path`; None if there is no such object. `context`: the account to read in, as an event names it.
+
+        Raises `OutcomeError`.
+        """
+        await self._limiter.turn()
+        options: dict[str, Any] = {"stripe_context": context} if context else {}
+        try:
+            answer = await self._client.raw_request_async("get", path, **params, **options)
+        except stripe.StripeError as error:
+            if is_missing(error):
+                return None
+            if isinstance(error, stripe.RateLimitError):
+                self._limiter.hold(retry_after(error) or 0.0)
+            raise OutcomeError(judge(error)) from error
+        return Body(answer.body)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close_async()
