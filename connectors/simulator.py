@@ -1,8 +1,8 @@
 """What every vendor simulator offers the sandbox. The rules of the vendor live in `connectors/<vendor>/simulator*`.
 
 A simulator is a strict ASGI application: an unknown path, method, header, field or parameter is the vendor's own error,
-never a 200. It shares no code that knows the vendor's rules with the connector. Request recording and fault injection are
-not its business: `connectors.sandbox` wraps every simulator with them.
+never a 200. It shares no code that knows the vendor's rules with the connector. Request recording and fault injection
+are not its business: `connectors.sandbox` wraps every simulator with them.
 """
 
 from __future__ import annotations

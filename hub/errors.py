@@ -131,7 +131,9 @@ class EnvelopeError(HubError):
 
 
 class SignatureError(HubError):
-    """A request that is not signed by Stripe with one of our secrets. `reason` is a short stable word for the metric."""
+    """A request that is not signed by Stripe with one of our secrets. `reason` is a short stable word for the
+    metric.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -13,8 +13,8 @@ Result = TypeVar("Result")
 class Grouper(Generic[Item, Result]):
     """`await grouper.put(item)` returns this item's result once the group it went with has been written.
 
-    While `lanes` groups are being written the next one collects, so the group size follows the load: one item when it is
-    quiet, hundreds when it is not. An error fails exactly the items of that group, for each caller to judge.
+    While `lanes` groups are being written the next one collects, so the group size follows the load: one item when it
+    is quiet, hundreds when it is not. An error fails exactly the items of that group, for each caller to judge.
     """
 
     def __init__(

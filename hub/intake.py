@@ -66,7 +66,7 @@ class Intake:
         self._metrics = metrics
         self._grouper: Grouper[Accepted, int | None] = Grouper(self._write, most=MOST_IN_A_GROUP)
 
-    async def receive(self, request: Request) -> Response:
+    async def receive(self, request: Request) -> Response:  # noqa: PLR0911 - one return per answer in the list above
         """The endpoint."""
         started = self._clock()
         try:

@@ -13,8 +13,8 @@ from hub.retry import backoff, exhausted
 from hub.store import AttemptLog, Settlement
 
 BUDGET_FIX = (
-    "Read the last attempts: they carry the vendor's own words. When the vendor is well again, retry; if the record exists "
-    "there already, retry finds it by its key; if it is not wanted any more, skip with a reason."
+    "Read the last attempts: they carry the vendor's own words. When the vendor is well again, retry; if the record "
+    "exists there already, retry finds it by its key; if it is not wanted any more, skip with a reason."
 )
 
 
@@ -27,7 +27,9 @@ class Rules:
     rng: random.Random
 
 
-def judge(delivery: Delivery, outcome: Outcome, rules: Rules, attempt: AttemptLog) -> Settlement:
+def judge(  # noqa: PLR0911 - one return per outcome
+    delivery: Delivery, outcome: Outcome, rules: Rules, attempt: AttemptLog
+) -> Settlement:
     """The settlement for one delivery. `attempt` is completed with the outcome's words."""
     match outcome:
         case Receipt():

@@ -1,10 +1,10 @@
 """The newest snapshot of each Stripe object: the first row of an index over the events, never a copy.
 
-Stripe promises no order and stamps whole seconds. So: a more final status is newer than a less final one, then the later
-second is newer; of two different snapshots of one second the evidence inside them decides (what was just created is older;
-`previous_attributes` names what the object was before), and only where there is none is the object read once from Stripe.
-What was read is stored like an event, so that the next look finds it. It is dated as the newest event that made us read:
-it is at least as new as that, and a later event must still win over it.
+Stripe promises no order and stamps whole seconds. So: a more final status is newer than a less final one, then the
+later second is newer; of two different snapshots of one second the evidence inside them decides (what was just created
+is older; `previous_attributes` names what the object was before), and only where there is none is the object read once
+from Stripe. What was read is stored like an event, so that the next look finds it. It is dated as the newest event that
+made us read: it is at least as new as that, and a later event must still win over it.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ class Mirror:
 
 
 def choose(rows: Sequence[asyncpg.Record]) -> tuple[Snapshot | None, str]:
-    """The newest among the events of an object's highest rank and latest second, or None and why it must be read. Pure."""
+    """The newest among the events of an object's highest rank and latest second, or None and why it must be read.
+    Pure.
+    """
     if not rows:
         return None, "not seen yet"
     settled = next((i for i, r in enumerate(rows) if r["kind"] == EventKind.READ), None)

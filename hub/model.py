@@ -70,7 +70,9 @@ class Event(NewEvent):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Our object is that vendor's record. Written in the same transaction as the outcome it comes from; never expires."""
+    """Our object is that vendor's record. Written in the same transaction as the outcome it comes from; never
+    expires.
+    """
 
     object_id: str
     """The Stripe id, e.g. `in_123`."""

@@ -76,7 +76,9 @@ def _before(event: Mapping[str, Any]) -> Any:
 
 
 def _put_back(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """Stripe gives nested objects by their changed keys, arrays whole (API reference, event.data.previous_attributes)."""
+    """Stripe gives nested objects by their changed keys, arrays whole (API reference,
+    event.data.previous_attributes).
+    """
     restored = dict(now)
     for key, value in before.items():
         current = restored.get(key)
@@ -85,7 +87,9 @@ def _put_back(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, An
 
 
 def _bare(value: Any) -> Any:
-    """Without nulls: a key that was added is null in `previous_attributes`, and simply not there in the object before."""
+    """Without nulls: a key that was added is null in `previous_attributes`, and simply not there in the object
+    before.
+    """
     if isinstance(value, Mapping):
         return {key: _bare(inner) for key, inner in value.items() if inner is not None}
     return [_bare(inner) for inner in value] if isinstance(value, list) else value

@@ -12,8 +12,8 @@ from hub.destination import Policy
 
 
 def backoff(failures: int, policy: Policy, rng: random.Random) -> float:
-    """Seconds until the next try after `failures` failures: doubling from `retry_first` up to `retry_cap`, times a random
-    factor between one half and one, so that what failed together does not come back together."""
+    """Seconds until the next try after `failures` failures: doubling from `retry_first` up to `retry_cap`, times a
+    random factor between one half and one, so that what failed together does not come back together."""
     state = RetryCallState(Retrying(), None, (), {})
     state.attempt_number = max(1, failures)
     full = wait_exponential(multiplier=policy.retry_first, max=policy.retry_cap)(state)

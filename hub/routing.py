@@ -34,11 +34,11 @@ class Router:
     def decide(self, event: NewEvent, now: datetime) -> Accepted:
         """What becomes of an event. Pure."""
         if event.livemode is not None and event.livemode != self.livemode:
-            mine, other = ("live", "test") if self.livemode else ("test", "live")
-            return Accepted(event, Disposition.OTHER_MODE, f"a {other}-mode event; this hub serves {mine} mode", ())
+            mine, theirs = ("live", "test") if self.livemode else ("test", "live")
+            return Accepted(event, Disposition.OTHER_MODE, f"a {theirs}-mode event; this hub serves {mine} mode", ())
         if event.account is not None and event.account not in self.accounts:
-            note = f"account {event.account} is not served here (HUB_STRIPE_ACCOUNTS)"
-            return Accepted(event, Disposition.OTHER_ACCOUNT, note, ())
+            other = f"account {event.account} is not served here (HUB_STRIPE_ACCOUNTS)"
+            return Accepted(event, Disposition.OTHER_ACCOUNT, other, ())
         lane = event.customer_id or event.object_id or event.id
         logs = [Route(name, LOG_LANE, now) for name, kind in self.kinds.items() if kind == "log"]
         if event.kind is EventKind.THIN:
@@ -53,9 +53,9 @@ class Router:
             return Accepted(event, Disposition.UNMAPPED, _logged("its object has no id", logs), tuple(logs))
         later = now + timedelta(seconds=self.coalesce)
         routes = [Route(d, lane, later if self.kinds[d] == "state" else now) for d in wanted]
-        note = None
+        note: str | None = None
         if not shapes_are_mapped(event.api_version):
-            note = f"api_version {event.api_version} has older shapes: its object is read again from Stripe before it is mapped"
+            note = f"api_version {event.api_version} has older shapes: its object is read again before it is mapped"
         return Accepted(event, Disposition.ROUTED, note, (*routes, *logs))
 
 

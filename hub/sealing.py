@@ -1,13 +1,15 @@
 """Sealing: which events go into which object of a log destination is decided once, in the database, for ever.
 
-A batch is tried again with exactly the deliveries it was sealed with, so its name and content never change, and a repeat at
-the vendor is recognised as one.
+A batch is tried again with exactly the deliveries it was sealed with, so its name and content never change, and a
+repeat at the vendor is recognised as one.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import asyncpg
 
 from hub.db import SQL, Connection
 from hub.destination import Policy
@@ -20,8 +22,8 @@ async def claim_batch(
 ) -> tuple[LaneClaim, Batch] | None:
     """Claim the open batch of the lane, or seal a new one if enough has gathered. None: nothing to do yet.
 
-    Enough is `policy.batch` rows, `policy.batch_bytes` bytes, `policy.linger` seconds since the oldest was received, a day
-    that is over, or `flush`.
+    Enough is `policy.batch` rows, `policy.batch_bytes` bytes, `policy.linger` seconds since the oldest was received, a
+    day that is over, or `flush`.
     """
     lane = await connection.fetchval(SQL["lock_log_lane"], destination, now)
     if lane is None:
@@ -72,7 +74,8 @@ async def _seal(
         await connection.fetch(SQL["idle_log_lane"], destination, lane)
         return None
     day = _day(rows[0]["received_at"])
-    chosen, size = [], 0
+    chosen: list[asyncpg.Record] = []
+    size = 0
     for row in rows:
         if _day(row["received_at"]) != day or (chosen and size + row["bytes"] > policy.batch_bytes):
             break

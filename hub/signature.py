@@ -1,9 +1,9 @@
 """Is this request signed by Stripe with one of our secrets, and recently?
 
-Scheme: header `Stripe-Signature: t=<unix seconds>,v1=<hex>[,v1=<hex>...]`; the signed payload is `<t>.<raw body>`, the key
-the whole secret as text, HMAC-SHA256 (Stripe documentation, webhooks, "verify manually"). While a secret is being rolled
-Stripe sends one `v1` per active secret, and we may hold several secrets: any pair that matches will do. Other schemes
-(`v0` in test mode) are ignored.
+Scheme: header `Stripe-Signature: t=<unix seconds>,v1=<hex>[,v1=<hex>...]`; the signed payload is `<t>.<raw body>`,
+the key the whole secret as text, HMAC-SHA256 (Stripe documentation, webhooks, "verify manually"). While a secret is
+being rolled Stripe sends one `v1` per active secret, and we may hold several secrets: any pair that matches will do.
+Other schemes (`v0` in test mode) are ignored.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One loop per destination: claim, carry out, wait to be woken. Its pause, its backlog and its slots are its own.
 
-Woken by NOTIFY when something was accepted, by the next due time, and by polling as the safety net. On stop it claims no
-more, finishes what is in flight within a limit, and gives the rest back.
+Woken by NOTIFY when something was accepted, by the next due time, and by polling as the safety net. On stop it claims
+no more, finishes what is in flight within a limit, and gives the rest back.
 """
 
 from __future__ import annotations

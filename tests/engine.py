@@ -55,12 +55,12 @@ class Scripted:
 
     name: str
     policy: Policy
-    answers: Callable[[Job], Outcome | None] = lambda job: None  # noqa: E731 - a default, not a function to name
-    found: Callable[[Job], Outcome | None] = lambda job: None  # noqa: E731
+    answers: Callable[[Job], Outcome | None] = lambda job: None
+    found: Callable[[Job], Outcome | None] = lambda job: None
     sent: list[list[Job]] = field(default_factory=list)
     looked: list[Job] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
-    batch_answer: Callable[[Batch], Outcome] = lambda batch: Receipt()  # noqa: E731
+    batch_answer: Callable[[Batch], Outcome] = lambda batch: Receipt()
 
     async def send(self, jobs: Sequence[Job]) -> list[Outcome]:
         self.sent.append(list(jobs))
@@ -171,9 +171,7 @@ def build(
     return Engine(db, clock, destination, source, mappings, router, workers)
 
 
-def event(
-    id_: str, type_: str, obj: dict[str, Any], created: int = 1_789_000_000, **more: Any
-) -> dict[str, Any]:
+def event(id_: str, type_: str, obj: dict[str, Any], created: int = 1_789_000_000, **more: Any) -> dict[str, Any]:
     """A snapshot event as Stripe sends it; `previous` becomes `data.previous_attributes`."""
     data: dict[str, Any] = {"object": obj}
     if "previous" in more:

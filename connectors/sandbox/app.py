@@ -102,7 +102,10 @@ def create(
         return answer(detail, error.status_code)
 
     async def failed(_: Request, error: Exception) -> Response:
-        return answer({"error": f"{type(error).__name__}: {error}"}, 500)
+        response = answer({"error": f"{type(error).__name__}: {error}"}, 500)
+        # Starlette raises it again to have it logged, and uvicorn then closes the connection: the client must know.
+        response.headers["connection"] = "close"
+        return response
 
     app = Sandbox(
         routes=side.routes(), lifespan=lifespan, exception_handlers={HTTPException: refused, Exception: failed}

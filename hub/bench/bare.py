@@ -1,12 +1,11 @@
 """What the web server can do by itself: the hub's server settings, a body read, its signature checked, nothing stored.
 
-`python -m hub.bench.bare`, with `HUB_PORT` and `HUB_STRIPE_WEBHOOK_SECRETS`. The hub's ratio to it is what storing
+`python -m hub.bench bare`, with `HUB_PORT` and `HUB_STRIPE_WEBHOOK_SECRETS`. The hub's ratio to it is what storing
 costs.
 """
 
 from __future__ import annotations
 
-import os
 import time
 
 from starlette.applications import Starlette
@@ -38,7 +37,3 @@ async def serve(secret: bytes, port: int) -> None:
     web = server(application(secret), "127.0.0.1", port, shutdown=1)
     common.on_signals(lambda: setattr(web, "should_exit", True))
     await web.serve()
-
-
-if __name__ == "__main__":
-    common.run(serve, os.environ["HUB_STRIPE_WEBHOOK_SECRETS"].encode(), int(os.environ["HUB_PORT"]))

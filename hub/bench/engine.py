@@ -1,14 +1,13 @@
 """How many deliveries a second the engine carries out: claimed, coalesced, mapped, sent, judged, settled, logged.
 
 The vendor takes no time here (`hub.bench.null`), so this is the hub's and PostgreSQL's part alone; a real vendor's
-limits are far below it. The work runs in a process of its own: `python -m hub.bench.engine '<Plan as JSON>'`.
+limits are far below it. The work runs in a process of its own: `python -m hub.bench engine '<Plan as JSON>'`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,7 +20,6 @@ from hub import envelope, log, metrics, store
 from hub.bench import events
 from hub.bench.ground import BenchError, Say, ask, fetch, ground, silent
 from hub.bench.null import Null
-from hub.commands import common
 from hub.compose import Composer
 from hub.db import Database
 from hub.deliver import Deliverer
@@ -76,16 +74,17 @@ async def drain(deliveries: int = 20_000, *, say: Say = silent) -> dict[str, Any
             say(f"{n} deliveries for a {what} destination that takes no time ...")
             plan = Plan(place.dsn, str(place.folder), what, n, max(1, n // 4))
             result = await ask(
-                "hub.bench.engine", orjson.dumps(asdict(plan)).decode(), env={}, folder=place.folder, seconds=600
+                "hub.bench", "engine", orjson.dumps(asdict(plan)).decode(), env={}, folder=place.folder, seconds=600
             )
-            await _check(plan, result)
+            await check(plan, result)
             name = f"{prefix}deliveries_per_s" if not prefix else f"{prefix}per_s"
             found[name] = round(n / result["seconds"])
             found[f"{prefix}cpu_us_per_delivery"] = round(result["cpu_seconds"] / n * 1e6)
         return {"drain": {**found, "deliveries": deliveries, "fdatasync_ms": place.fdatasync_ms}}
 
 
-async def _check(plan: Plan, result: dict[str, Any]) -> None:
+async def check(plan: Plan, result: dict[str, Any]) -> None:
+    """Every delivery was sent once, is done, and has its attempt logged: else the figures are of something else."""
     (row,) = await fetch(
         plan.dsn,
         """SELECT count(*) AS n, count(*) FILTER (WHERE state = 'done') AS done, count(DISTINCT lane) AS lanes,
@@ -151,7 +150,7 @@ async def _fill(db: Database, plan: Plan) -> None:
     now = datetime.now(UTC)
     for start in range(0, plan.deliveries, GROUP):
         numbers = range(start, min(start + GROUP, plan.deliveries))
-        await db.run(store.accept, [_routed(maker.event(n), plan.destination, now) for n in numbers], now)
+        await db.run(store.accept, [routed(maker.event(n), plan.destination, now) for n in numbers], now)
     if plan.what == "mapped":
         for start in range(0, plan.lanes, GROUP):
             customers = [events.customer_event(n) for n in range(start, min(start + GROUP, plan.lanes))]
@@ -159,17 +158,8 @@ async def _fill(db: Database, plan: Plan) -> None:
             await db.run(store.accept, stored, now)
 
 
-def _routed(body: bytes, destination: str, now: datetime) -> Accepted:
+def routed(body: bytes, destination: str, now: datetime) -> Accepted:
+    """An event with one delivery, due at once, in its customer's lane."""
     event = envelope.read(body, now)
     assert event.customer_id is not None
     return Accepted(event, Disposition.ROUTED, None, (Route(destination, event.customer_id, now),))
-
-
-def main() -> None:
-    """Read the plan, print the measurement."""
-    plan = Plan(**orjson.loads(sys.argv[1]))
-    sys.stdout.buffer.write(orjson.dumps(common.run(carry_out, plan)))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Made-up events of a realistic size and shape, made cheaply: a template with holes, no JSON per event."""
+"""Made-up events of a realistic size and shape, made cheaply: a template with holes, no JSON written per event."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ async def ingest(
         secret = f"whsec_{secrets.token_hex(16)}"
         async with (
             _server(place, secret, "serve", "hub.cli", "serve") as hub,
-            _server(place, secret, "bare", "hub.bench.bare") as bare,
+            _server(place, secret, "bare", "hub.bench", "bare") as bare,
         ):
             acks, latencies, ours, theirs = 0, [], [], []
             share = seconds / rounds
@@ -64,7 +64,7 @@ async def ingest(
             )
             offered = await _load(place, secret, plan)
             acks += offered["acks"]
-            stored = await _check(place, acks)
+            stored = await check(place, acks)
         return {
             "ingest": {
                 "acks_per_s": round(median(ours)),
@@ -117,7 +117,8 @@ async def _server(place: Ground, secret: str, name: str, *command: str) -> Async
 
 async def _load(place: Ground, secret: str, plan: Plan) -> dict[str, Any]:
     found = await ask(
-        "hub.bench.load",
+        "hub.bench",
+        "load",
         orjson.dumps(asdict(plan)).decode(),
         env={"HUB_STRIPE_WEBHOOK_SECRETS": secret},
         folder=place.folder,
@@ -129,7 +130,7 @@ async def _load(place: Ground, secret: str, plan: Plan) -> dict[str, Any]:
     return found
 
 
-async def _check(place: Ground, acks: int) -> dict[str, int]:
+async def check(place: Ground, acks: int) -> dict[str, int]:
     """What was acknowledged is stored, each with a delivery per destination: else the figures are of something else."""
     (row,) = await fetch(
         place.dsn,

@@ -36,7 +36,11 @@ def check(*, connect: bool) -> list[Result]:
     try:
         settings = read(Settings)
         app.use_sandbox(settings)
-        results.append(Result("settings", True, "complete" if settings.api_token else "complete, but HUB_API_TOKEN is needed to serve"))
+        results.append(
+            Result(
+                "settings", True, "complete" if settings.api_token else "complete, but HUB_API_TOKEN is needed to serve"
+            )
+        )
     except ConfigError as error:
         results += [Result("settings", False, p) for p in error.problems]
     good: list[tuple[str, VendorSettings]] = []
@@ -62,7 +66,9 @@ def _mappings(settings: Settings | None) -> list[Result]:
         return [Result(f"mappings in {folder}", False, p) for p in error.problems]
     examples = run_examples(mappings)
     wrong = [Result(f"example {e.file}: {e.name}", False, e.difference or "differs") for e in examples if not e.ok]
-    return wrong or [Result(f"mappings in {folder}", True, f"{len(mappings.all())} mappings, {len(examples)} examples agree")]
+    return wrong or [
+        Result(f"mappings in {folder}", True, f"{len(mappings.all())} mappings, {len(examples)} examples agree")
+    ]
 
 
 async def _connect(good: list[tuple[str, VendorSettings]]) -> list[Result]:
@@ -85,7 +91,8 @@ async def _connect(good: list[tuple[str, VendorSettings]]) -> list[Result]:
 def settings_table() -> list[dict[str, str]]:
     """Rows of `hub config`: name, type, default, value (`set` for secrets), help. Read from the tables themselves."""
     rows: list[dict[str, str]] = []
-    for cls in (Settings, *(app.table(v) for v in app.TABLES)):
+    tables: list[type[VendorSettings]] = [Settings, *(app.table(v) for v in app.TABLES)]
+    for cls in tables:
         prefix = str(cls.model_config.get("env_prefix", ""))
         for name, field in cls.model_fields.items():
             alias = field.validation_alias

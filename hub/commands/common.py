@@ -68,7 +68,9 @@ def _parent_gone(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> N
 
 
 class Child:
-    """A process of ours: `hub <command>` with its own environment, in its own session so that Ctrl-C is ours to pass on."""
+    """A process of ours: `hub <command>` with its own environment, in its own session so that Ctrl-C is ours to pass
+    on.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self.process, self.name = process, name

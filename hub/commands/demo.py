@@ -1,7 +1,7 @@
 """`hub demo --once`: N customers' lives through the real thing, then the question whether all systems agree.
 
-The sandbox and Stripe's side of the story run in this process; the hub's web server and workers are the real commands, as
-children, on a PostgreSQL of their own in a temporary folder. Nothing survives but the answer.
+The sandbox and Stripe's side of the story run in this process; the hub's web server and workers are the real commands,
+as children, on a PostgreSQL of their own in a temporary folder. Nothing survives but the answer.
 """
 
 from __future__ import annotations
@@ -62,9 +62,11 @@ async def demo(options: Options, console: Console, *, quiet: bool) -> tuple[dict
             )
             with progress:
                 task = progress.add_task("starting")
-                return await _run(options, embedded.create_database(), Path(folder), started, lambda text: progress.update(
-                    task, description=text
-                ))  # fmt: skip
+
+                def say(text: str) -> None:
+                    progress.update(task, description=text)
+
+                return await _run(options, embedded.create_database(), Path(folder), started, say)
         finally:
             embedded.stop()
 
@@ -102,7 +104,7 @@ async def _run(options: Options, dsn: str, folder: Path, started: float, say: An
                 day = datetime.fromtimestamp(now, UTC).date()
                 say(f"living: it is {day} in the sandbox; {sender.events} events so far")
                 alive()
-                while sender.pending > 400:
+                while sender.pending > 400:  # noqa: ASYNC110 - a counter of the simulator's, which knows no events
                     await asyncio.sleep(0.02)
                 await asyncio.sleep(0)
             await sender.flush()

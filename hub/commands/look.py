@@ -1,4 +1,6 @@
-"""`hub events`, `deliveries`, `show`, `retry`, `skip`: what the console will show, for the terminal; straight from the store."""
+"""`hub events`, `deliveries`, `show`, `retry`, `skip`: what the console will show, for the terminal; straight from
+the store.
+"""
 
 from __future__ import annotations
 

@@ -85,5 +85,3 @@ async def sandbox(
     web = server(application, host, port, shutdown=2)
     common.on_signals(lambda: setattr(web, "should_exit", True))
     await web.serve()
-
-

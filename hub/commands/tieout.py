@@ -1,4 +1,5 @@
-"""Do the systems agree? Pure: the vendors' own records in, differences out. Knows nothing of the hub's mappings or links.
+"""Do the systems agree? Pure: the vendors' own records in, differences out. Knows nothing of the hub's mappings or
+links.
 
 It repeats, on purpose and by hand, what an accountant would check: every invoice Stripe finalised exists once in each
 system, for the same amount, in the state that belongs to it.
@@ -45,7 +46,9 @@ def tie_out(
 ) -> TieOut:
     """Compare the vendors' states. `lake`: event id -> rows; `sent`: every event id Stripe sent."""
     result = TieOut()
-    wanted = {i["id"]: i for i in stripe["invoices"] if i["status"] != "draft" and i["status_transitions"]["finalized_at"]}
+    wanted = {
+        i["id"]: i for i in stripe["invoices"] if i["status"] != "draft" and i["status_transitions"]["finalized_at"]
+    }
     result.invoices["stripe"] = len(wanted)
     books = _by(netsuite["invoice"], lambda r: str(r["externalId"]).removeprefix("stripe_"))
     taxes = _by((d for d in avalara["documents"] if d["type"] == "SalesInvoice"), lambda r: str(r["code"]))

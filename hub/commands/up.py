@@ -20,7 +20,7 @@ from rich.text import Text
 from hub import app, log
 from hub.commands import common
 from hub.commands.processes import server
-from hub.config import Settings
+from hub.config import Settings, read
 from hub.db import UNAVAILABLE, Embedded
 
 SANDBOX_PORT = 9700
@@ -59,7 +59,9 @@ async def up(*, with_sandbox: bool, sandbox_port: int, console: Console, events_
         workers = await _start_workers(folder)
         children.append(workers)
         try:
-            await _watch(stop, serving, children, folder, core, console, _urls(settings, folder, with_sandbox, sandbox_port))
+            await _watch(
+                stop, serving, children, folder, core, console, _urls(settings, folder, with_sandbox, sandbox_port)
+            )
         finally:
             console.print("[dim]stopping: finishing what is in flight ...[/]")
             web.should_exit = True
@@ -76,7 +78,7 @@ async def up(*, with_sandbox: bool, sandbox_port: int, console: Console, events_
 
 
 def _data_dir() -> Path:
-    return common.data_dir(Settings())
+    return common.data_dir(read(Settings))
 
 
 async def _database(folder: Path, console: Console) -> Embedded | None:
@@ -89,7 +91,7 @@ async def _database(folder: Path, console: Console) -> Embedded | None:
 
 
 async def _start_sandbox(folder: Path, port: int, rate: float | None) -> common.Child:
-    hub_port = Settings().port
+    hub_port = read(Settings).port
     child = await common.Child.start(
         "hub sandbox",
         "sandbox",
@@ -138,8 +140,12 @@ async def _watch(
                 if child.process.returncode is None:
                     continue
                 if child.name != "hub work":
-                    raise RuntimeError(f"{child.name} ended with code {child.process.returncode}; see {folder}/sandbox.log")
-                notes.append(f"workers ended with code {child.process.returncode} and were started again; see worker.log")
+                    raise RuntimeError(
+                        f"{child.name} ended with code {child.process.returncode}; see {folder}/sandbox.log"
+                    )
+                notes.append(
+                    f"workers ended with code {child.process.returncode} and were started again; see worker.log"
+                )
                 await asyncio.sleep(1)
                 children[i] = await _start_workers(folder)
             table = await _summary(core)
@@ -182,9 +188,7 @@ async def _summary(core: app.Core) -> Table:
 def _line(table: Table, seconds: float) -> str:
     cells: list[list[Any]] = [list(c.cells) for c in table.columns]
     parts = [
-        f"{name} done {cells[6][i]} superseded {cells[7][i]} open {cells[1][i]} dead {cells[5][i]} {cells[8][i]}".rstrip()
+        f"{name}: {cells[6][i]} done, {cells[7][i]} superseded, {cells[1][i]} open, {cells[5][i]} dead {cells[8][i]}"
         for i, name in enumerate(cells[0])
     ]
     return f"{seconds:5.0f} s  " + " | ".join(parts)
-
-

@@ -115,8 +115,8 @@ async def filled(db: Database) -> Database:
         claims,
         settlement(first, DeliveryState.DONE, links=(link(), link("cus_1", "customer"))),
         settlement(second, DeliveryState.DEAD, "reject", failed=True),
-        settlement(third, DeliveryState.HELD, "defer", held_by=second.id, note="held by delivery 2"),
     )
+    await settle(db, [], settlement(third, DeliveryState.HELD, "defer", held_by=second.id, note="held by delivery 2"))
     await accept(db, routed(new_event("evt_4", object_id="in_4"), LAKE))
     await accept(db, routed(new_event("evt_5", customer_id="cus_5", livemode=None, api_version=None), CRM))
     await claim(db, CRM, ledger=False)

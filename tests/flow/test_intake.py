@@ -38,7 +38,9 @@ async def client(db: Database, clock: Clock) -> AsyncIterator[httpx.AsyncClient]
         yield http
 
 
-async def post(client: httpx.AsyncClient, clock: Clock, body: bytes, secret: bytes = NEW, age: int = 0) -> httpx.Response:
+async def post(
+    client: httpx.AsyncClient, clock: Clock, body: bytes, secret: bytes = NEW, age: int = 0
+) -> httpx.Response:
     header = {"stripe-signature": sign(body, secret, int(clock()) - age)}
     return await client.post("/webhooks/stripe", content=body, headers=header)
 
@@ -120,8 +122,12 @@ async def test_a_signed_event_is_never_refused_and_the_decision_is_written_down(
 
 
 async def test_a_thin_notification_goes_to_be_fetched(client: httpx.AsyncClient, clock: Clock, db: Database) -> None:
-    thin = {"id": "evt_t", "object": "v2.core.event", "type": "v1.invoice.paid", "created": "2026-11-20T00:00:00Z",
-            "livemode": False, "related_object": {"id": "in_1", "type": "invoice", "url": "/v1/invoices/in_1"}}  # fmt: skip
+    related = {"id": "in_1", "type": "invoice", "url": "/v1/invoices/in_1"}
+    thin = event("evt_t", "v1.invoice.paid", {}) | {
+        "object": "v2.core.event",
+        "created": "2026-11-20T00:00:00Z",
+        "related_object": related,
+    }
     assert (await post(client, clock, orjson.dumps(thin))).status_code == 200
     assert await routes(db) == [("s3_lake", "00"), ("stripe", "in_1")]
 

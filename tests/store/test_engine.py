@@ -114,7 +114,9 @@ async def test_previous_attributes_settle_a_tie_without_a_read(engine: Engine) -
 
 async def test_an_old_api_version_is_read_again_at_the_pinned_one(engine: Engine) -> None:
     engine.source.objects["in_1"] = invoice("open", total=42)
-    await engine.accept(*started(engine), event("evt_1", "invoice.finalized", invoice("open"), api_version="2020-08-27"))
+    await engine.accept(
+        *started(engine), event("evt_1", "invoice.finalized", invoice("open"), api_version="2020-08-27")
+    )
     await engine.drain()
     assert engine.source.reads == ["in_1"]
     assert engine.destination.sent[-1][-1].records[-1].fields["total"] == 42
@@ -245,9 +247,7 @@ async def test_a_state_destination_goes_on_and_a_later_success_resolves_the_dead
 async def test_a_lost_claim_counts_as_a_failure_and_is_looked_up_first(engine: Engine, clock: Clock) -> None:
     await engine.accept(*started(engine))
     now = datetime.fromtimestamp(clock(), UTC)
-    claimed = await engine.db.run(
-        store.claim, "vendor", now, lease=60, lanes=9, per_lane=9, ledger=True, bodies=False
-    )
+    claimed = await engine.db.run(store.claim, "vendor", now, lease=60, lanes=9, per_lane=9, ledger=True, bodies=False)
     assert len(claimed) == 1
     await engine.drain()
     assert engine.destination.sent == [], "somebody else has the lane"
@@ -289,7 +289,7 @@ async def test_two_claims_at_once_never_share_a_lane(engine: Engine, clock: Cloc
 @pytest.mark.parametrize("engine", ["log"], indirect=True)
 async def test_a_batch_is_sealed_once_and_tried_again_as_it_was(engine: Engine, clock: Clock) -> None:
     engine.destination.policy = Policy("log", batch=3, linger=60)
-    engine.workers._workers["vendor"]._policy = engine.destination.policy  # noqa: SLF001 - a smaller batch for the test
+    engine.workers._workers["vendor"]._policy = engine.destination.policy
     await engine.accept(*(event(f"evt_{i}", "charge.updated", {"id": "ch_1"}) for i in range(2)))
     await engine.drain()
     assert engine.destination.batches == [], "neither full nor old enough"

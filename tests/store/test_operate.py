@@ -89,17 +89,14 @@ async def test_what_waits_is_due_at_once_and_keeps_its_state_and_budget(db: Data
 
 
 @pytest.mark.parametrize(
-    ("settled", "more"),
-    [
-        (DeliveryState.DEAD, {}),
-        (DeliveryState.WAITING, {"due_at": LATER}),
-        (DeliveryState.UNKNOWN, {"due_at": LATER}),
-        (DeliveryState.HELD, {"held_by": 99}),
-    ],
+    "state", [DeliveryState.DEAD, DeliveryState.WAITING, DeliveryState.UNKNOWN, DeliveryState.HELD]
 )
-async def test_of_two_who_retry_at_once_one_wins(db: Database, settled: DeliveryState, more: dict[str, Any]) -> None:
+async def test_of_two_who_retry_at_once_one_wins(db: Database, state: DeliveryState) -> None:
     await accept(db, routed(new_event("evt_1"), LEDGER))
-    await finish(db, settled, "retry", **more)
+    if state is DeliveryState.HELD:
+        await execute(db, "UPDATE deliveries SET state = 'held', held_by = 99, due_at = NULL")
+    else:
+        await finish(db, state, "retry", due_at=None if state is DeliveryState.DEAD else LATER)
     presses = [db.run(operate.retry, 1, NOW + timedelta(milliseconds=i)) for i in range(5)]
     answers = await asyncio.gather(*presses, return_exceptions=True)
     assert [a for a in answers if isinstance(a, Requeued)] == [Requeued(1, 0)]

@@ -147,10 +147,10 @@ async def test_deliveries_by_state(db: Database) -> None:
         settlement(first, DeliveryState.DONE),
         settlement(second, DeliveryState.SUPERSEDED, superseded_by=first.id),
         settlement(third, DeliveryState.DEAD),
-        settlement(fourth, DeliveryState.HELD, held_by=third.id),
         settlement(fifth, DeliveryState.UNKNOWN, due_at=LATER),
         settlement(sixth, DeliveryState.WAITING, due_at=LATER),
     )
+    await settle(db, [], settlement(fourth, DeliveryState.HELD, held_by=third.id))
     await execute(
         db, "UPDATE deliveries SET state = 'skipped', note = 'x', settled_at = $1, lease_until = NULL WHERE id = 8", NOW
     )
@@ -211,9 +211,9 @@ async def test_a_dead_letter_says_how_many_it_holds(db: Database) -> None:
         db,
         claims,
         settlement(deliveries[0], DeliveryState.DEAD, "reject"),
-        *(settlement(d, DeliveryState.HELD, held_by=1) for d in deliveries[1:4]),
         settlement(deliveries[4], DeliveryState.DEAD, "reject", code="budget_used_up"),
     )
+    await settle(db, [], *(settlement(d, DeliveryState.HELD, held_by=1) for d in deliveries[1:4]))
     await finish(db, DeliveryState.DEAD, "reject", destination=CRM)
 
     page = await db.run(search.dead_letters, LEDGER)

@@ -33,7 +33,12 @@ def body(**changes: Any) -> bytes:
 
 def test_a_snapshot_event() -> None:
     event = read(body(), NOW)
-    assert (event.id, event.kind, event.type, event.object_type) == ("evt_1", EventKind.SNAPSHOT, "invoice.paid", "invoice")
+    assert (event.id, event.kind, event.type, event.object_type) == (
+        "evt_1",
+        EventKind.SNAPSHOT,
+        "invoice.paid",
+        "invoice",
+    )
     assert (event.object_id, event.customer_id, event.livemode, event.account) == ("in_1", "cus_1", False, None)
     assert event.created == datetime.fromtimestamp(1_790_000_000, UTC)
     assert event.body == body()
@@ -94,7 +99,13 @@ def test_whatever_is_inside_a_signed_event_passes(data: Any, account: Any, versi
 
 @pytest.mark.parametrize(
     ("version", "mapped"),
-    [("2020-08-27", False), ("2025-02-24.acacia", False), ("2025-03-31.basil", True), ("2026-10-28.endive", True), (None, True)],
+    [
+        ("2020-08-27", False),
+        ("2025-02-24.acacia", False),
+        ("2025-03-31.basil", True),
+        ("2026-10-28.endive", True),
+        (None, True),
+    ],
 )
 def test_which_versions_are_mapped(version: str | None, mapped: bool) -> None:
     assert shapes_are_mapped(version) is mapped

@@ -55,7 +55,9 @@ def test_a_bad_header_is_refused_with_its_reason(header: str | None, reason: str
     assert refused.value.reason == reason
 
 
-@pytest.mark.parametrize(("age", "reason"), [(301, "stale"), (300, None), (-300, None), (-301, "future"), (86400, "stale")])
+@pytest.mark.parametrize(
+    ("age", "reason"), [(301, "stale"), (300, None), (-300, None), (-301, "future"), (86400, "stale")]
+)
 def test_the_timestamp_may_be_300_s_off_either_way(age: int, reason: str | None) -> None:
     header = sign(b"body", SECRET, NOW - age)
     if reason is None:
@@ -66,7 +68,9 @@ def test_the_timestamp_may_be_300_s_off_either_way(age: int, reason: str | None)
     assert refused.value.reason == reason
 
 
-@given(body=st.binary(max_size=200), flip=st.integers(min_value=0), other=st.from_regex(rb"[a-z0-9]{1,20}", fullmatch=True))
+@given(
+    body=st.binary(max_size=200), flip=st.integers(min_value=0), other=st.from_regex(rb"[a-z0-9]{1,20}", fullmatch=True)
+)
 def test_a_changed_body_or_another_secret_is_refused(body: bytes, flip: int, other: bytes) -> None:
     header = sign(body, SECRET, NOW)
     verify(body, header, [SECRET], NOW)
