@@ -192,12 +192,9 @@ class Built:
     problem: str | None = None
 
 
-def build(core: Core) -> tuple[list[Built], Source | None, dict[str, Any]]:
-    """Every enabled destination, the source, and what mappings see as `settings`. A misconfigured one does not stop
-    the rest.
-    """
+def build(core: Core, source: Source) -> tuple[list[Built], dict[str, Any]]:
+    """Every enabled destination, and what mappings see as `settings`. A misconfigured one does not stop the rest."""
     found: list[Built] = []
-    source: Source | None = None
     seen: dict[str, Any] = {"timezone": core.settings.timezone}
     for name, kind in core.router.kinds.items():
         try:
@@ -206,11 +203,11 @@ def build(core: Core) -> tuple[list[Built], Source | None, dict[str, Any]]:
             found.append(Built(name, kind, None, "; ".join(error.problems)))
             continue
         seen |= {f"{name}_{key}": value for key, value in settings.model_dump(mode="json").items() if _is_plain(value)}
-        destination = importlib.import_module(f"connectors.{name}.destination").create(settings)
+        create = importlib.import_module(f"connectors.{name}.destination").create
+        # The fetcher reads through the same source as the mirror: one rate limit towards Stripe.
+        destination = create(settings, source) if name == FETCHER else create(settings)
         found.append(Built(name, kind, with_policy(destination, core.settings)))
-        if name == FETCHER:
-            source = importlib.import_module("connectors.stripe.source").create(settings)
-    return found, source, seen
+    return found, seen
 
 
 def _is_plain(value: object) -> bool:
@@ -231,7 +228,8 @@ async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers,
     """A worker per destination that can work; the others are marked paused with the reason. Second: how to close
     them.
     """
-    built, source, seen = build(core)
+    source = importlib.import_module("connectors.stripe.source").create(config.read(table(FETCHER)))
+    built, seen = build(core, source)
     rng = random.Random(seed)  # noqa: S311 - jitter, not a secret
     settle = Settler(core.db, core.clock)
     mirror = Mirror(core.db, source, core.clock, core.metrics)
@@ -263,5 +261,6 @@ async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers,
         for one in built:
             if one.destination is not None:
                 await one.destination.close()
+        await source.close()
 
     return Workers(workers, core.db), close

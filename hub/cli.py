@@ -61,7 +61,7 @@ def up(
         bool, typer.Option("--sandbox", help="Also start the five vendors and a stream of business.")
     ] = False,
     sandbox_port: Annotated[int, typer.Option(help="Port of the sandbox on loopback.")] = 9700,
-    business: Annotated[float | None, typer.Option(help="Steps of sandbox business a second.")] = None,
+    business: Annotated[float | None, typer.Option(help="Events of sandbox business a second.")] = None,
 ) -> None:
     """Everything on one machine: database, web server, workers, and a live summary. Ctrl-C stops."""
     from hub.commands import common
@@ -116,7 +116,7 @@ def sandbox(
     webhook_url: Annotated[str | None, typer.Option(help="Where Stripe's webhooks go.")] = None,
     duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share of webhooks sent twice.")] = 0.0,
     disorder: Annotated[float, typer.Option(min=0, max=1, help="Share of webhooks overtaken by later ones.")] = 0.0,
-    business: Annotated[float | None, typer.Option(help="Steps of made-up business a second.")] = None,
+    business: Annotated[float | None, typer.Option(help="Events of made-up business a second.")] = None,
 ) -> None:
     """Five vendors on loopback, strict, with a side door at /__sandbox/ for state, requests and faults."""
     from connectors.sandbox.environment import environment

@@ -58,14 +58,16 @@ def create(
     clock: Clock,
     webhooks: Webhooks | None = None,
     business_rate: float | None = None,
+    business_start: int | None = None,
     simulators: Mapping[str, Simulator] | None = None,
 ) -> Sandbox:
     """The sandbox. `clock`: seconds since the epoch, for all vendors but S3. `simulators`: others than the five.
 
-    With `webhooks` events are delivered, and with `business_rate` (events a second) made-up business goes on by itself;
+    With `webhooks` events are delivered, and with `business_rate` (events a second) made-up business goes on by itself,
+    from `business_start` (Unix seconds; default: now) on, as fast as that takes;
     both run while the application's lifespan does.
     """
-    vendors = dict(simulators) if simulators is not None else _vendors(seed, clock)
+    vendors = dict(simulators) if simulators is not None else _vendors(seed, clock, business_start)
     recorder = Recorder(list(vendors))
     faults = Faults(seed, list(vendors))
     background = Background()
@@ -116,8 +118,9 @@ def create(
     return app
 
 
-def _vendors(seed: int, clock: Clock) -> dict[str, Simulator]:
+def _vendors(seed: int, clock: Clock, business_start: int | None) -> dict[str, Simulator]:
     made: dict[str, Simulator] = {}
     for vendor, (module, name) in _CLASSES.items():
-        made[vendor] = getattr(importlib.import_module(module), name)(seed=seed, clock=clock)
+        more = {"start": business_start} if vendor == "stripe" else {}
+        made[vendor] = getattr(importlib.import_module(module), name)(seed=seed, clock=clock, **more)
     return made

@@ -71,6 +71,7 @@ class Load:
     def __init__(self, plan: Plan, requests: Requests) -> None:
         self._plan, self._requests = plan, requests
         self._open = plan.rate is not None
+        self._all: list[_Connection] = []
         self._idle: list[_Connection] = []
         self._overdue: deque[float] = deque()
         self._flying = 0
@@ -88,6 +89,7 @@ class Load:
         for _ in range(self._plan.connections):
             _, connection = await loop.create_connection(lambda: _Connection(self), "127.0.0.1", self._plan.port)
             self._idle.append(connection)
+            self._all.append(connection)
         gc.collect()
         gc.disable()  # a pause here would look like one of the server's
         self._from = time.perf_counter() + self._plan.warm
@@ -146,6 +148,14 @@ class Load:
             self.trouble = trouble
             self._over.set()
 
+    async def close(self) -> None:
+        """Close all connections and give the process its garbage collector back."""
+        gc.enable()
+        self._over.set()
+        for connection in self._all:
+            connection.transport.close()
+        await asyncio.sleep(0)
+
     def _maybe_over(self) -> None:
         if not self._offering and not self._flying and not self._overdue:
             self._over.set()
@@ -156,16 +166,16 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._write: Any = None
+        self.transport: Any = None
         self._rest = b""
         self._counted_from = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._write = transport.write  # type: ignore[attr-defined]
+        self.transport = transport
 
     def send(self, request: bytes, counted_from: float) -> None:
         self._counted_from = counted_from
-        self._write(request)
+        self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         if self._rest:
@@ -198,6 +208,8 @@ async def measure(plan: Plan, secret: bytes) -> dict[str, Any]:
         await load.run()
     except TimeoutError:
         load.failed(f"not every request was answered within {STUCK_SECONDS:g} s of the end")
+    finally:
+        await load.close()
     return {
         "trouble": load.trouble,
         "acks": load.acks,

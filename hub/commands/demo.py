@@ -36,6 +36,8 @@ WRITES = {
     "avalara": r"^/api/v2/(transactions/|companies/.+/(void|commit))",
     "s3": r"\.parquet$",
 }
+STORY = 300 * 86400
+"""The lives begin this many seconds ago: they take about nine months, and nothing is dated in the future."""
 QUIET = 600
 """Seconds after which a demo that does not settle is called stuck."""
 
@@ -81,7 +83,7 @@ async def _run(options: Options, dsn: str, folder: Path, started: float, say: An
     sandbox_port, hub_port = common.free_port(), common.free_port()
     sandbox_url, hub_url = f"http://127.0.0.1:{sandbox_port}", f"http://127.0.0.1:{hub_port}"
     env = _environment(dsn, sandbox_url, hub_port)
-    application = create(seed=options.seed, clock=time.time)
+    application = create(seed=options.seed, clock=time.time, business_start=int(time.time()) - STORY)
     stripe: Any = application.simulators["stripe"]
     await migrate_in_child(dsn, env)
     async with _sandbox(application, sandbox_port), _hub(env, hub_url, folder) as alive:

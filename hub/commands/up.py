@@ -24,8 +24,8 @@ from hub.config import Settings, read
 from hub.db import UNAVAILABLE, Embedded
 
 SANDBOX_PORT = 9700
-BUSINESS_RATE = 2.0
-"""Steps of made-up business a second in the sandbox."""
+BUSINESS_RATE = 10.0
+"""Events of made-up business a second in the sandbox."""
 
 
 async def migrate_in_child(dsn: str, env: dict[str, str]) -> None:

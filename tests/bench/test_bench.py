@@ -95,19 +95,28 @@ async def test_a_connection_that_is_closed_is_trouble() -> None:
 
 
 async def test_an_answer_in_pieces_is_one_answer() -> None:
+    gone = asyncio.Event()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            head = await reader.readuntil(b"\r\n\r\n")
+        while not reader.at_eof():
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                break
             length = int(head.lower().split(b"content-length: ")[1].split(b"\r")[0])
             await reader.readexactly(length)
             for piece in (b"HTTP/1.1 20", b"0 OK\r\ncontent-len", b"gth: 4\r\n\r\nfi", b"ne"):
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(0.002)
+        writer.close()
+        await writer.wait_closed()
+        gone.set()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     found = await load.measure(load.Plan(port, "t", 0.2, 0.0, 1, rate=20.0, prepare=4), SECRET)
+    await gone.wait()
     server.close()
     assert (found["trouble"], found["acks"]) == (None, 4)
 

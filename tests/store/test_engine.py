@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 from hub import store
 from hub.db import Database
 from hub.destination import Kind, Policy
-from hub.errors import Defer, Receipt, Reject, Retry, Unknown
-from hub.model import Job
+from hub.errors import Defer, Outcome, Receipt, Reject, Retry, Unknown
+from hub.model import DeliveryState, Job
 from tests.conftest import Clock
 from tests.engine import Engine, build, customer, event, invoice, receipt
 
@@ -256,7 +257,7 @@ async def test_a_lost_claim_counts_as_a_failure_and_is_looked_up_first(engine: E
     (row,) = await engine.rows()
     assert (row["state"], row["claim"], row["failures"]) == ("done", 2, 1)
     assert len(engine.destination.looked) == 1
-    late = store.Settlement(claimed[0].deliveries[0], store.DeliveryState.DEAD, code="x", cause="x", fix="x")
+    late = store.Settlement(claimed[0].deliveries[0], DeliveryState.DEAD, code="x", cause="x", fix="x")
     ours = await engine.db.run(store.settle, [store.Ledger((late,))], now)
     assert ours == set()
     assert await engine.states() == ["done"]
@@ -293,7 +294,7 @@ async def test_a_batch_is_sealed_once_and_tried_again_as_it_was(engine: Engine, 
     await engine.accept(*(event(f"evt_{i}", "charge.updated", {"id": "ch_1"}) for i in range(2)))
     await engine.drain()
     assert engine.destination.batches == [], "neither full nor old enough"
-    outcomes = iter([Retry("slow_down", "503"), Receipt()])
+    outcomes: Iterator[Outcome] = iter([Retry("slow_down", "503"), Receipt()])
     engine.destination.batch_answer = lambda batch: next(outcomes)
     await engine.accept(event("evt_2", "charge.updated", {"id": "ch_1"}))
     await engine.drain()

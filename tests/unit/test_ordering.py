@@ -54,8 +54,8 @@ def updated(before: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"type": "customer.updated", "data": {"object": before | changes, "previous_attributes": previous}}
 
 
-ACME = {"id": "cus_1", "object": "customer", "name": "Acme", "address": {"city": "Oslo", "line1": "A"}}
-CREATED = {"type": "customer.created", "data": {"object": ACME}}
+ACME: dict[str, Any] = {"id": "cus_1", "object": "customer", "name": "Acme", "address": {"city": "Oslo", "line1": "A"}}
+CREATED: dict[str, Any] = {"type": "customer.created", "data": {"object": ACME}}
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
@@ -95,7 +95,8 @@ def test_what_the_events_do_not_say_is_not_guessed() -> None:
 @given(st.permutations(list(range(5))), st.lists(st.sampled_from(["name", "phone", "email"]), min_size=4, max_size=4))
 def test_no_order_of_arrival_changes_the_answer(order: list[int], keys: list[str]) -> None:
     """Each step sets a key to a value never seen before, so the true last one is known to the test."""
-    state, events = dict(ACME), [CREATED]
+    state = dict(ACME)
+    events: list[dict[str, Any]] = [CREATED]
     for i, key in enumerate(keys):
         events.append(updated(state, **{key: f"v{i}"}))
         state = events[-1]["data"]["object"]

@@ -34,6 +34,7 @@ LEVELS: dict[str, int] = {
     "hub.routing": 5,
     "hub.search": 5,
     "hub.operate": 5,
+    "hub.parameters": 6,
     "hub.judge": 5,
     "hub.mirror": 5,
     "hub.compose": 6,
