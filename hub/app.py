@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -172,14 +173,15 @@ def web(core: Core, stripe: VendorSettings) -> Starlette:
 
 async def gauges(core: Core) -> None:
     """Bring the gauges up to date from the database: every process that is scraped tells the same truth."""
-    now = core.clock()
+    now = datetime.fromtimestamp(core.clock(), UTC)
     core.metrics.deliveries.clear()
+    core.metrics.oldest.clear()
     for row in await core.db.fetch("gauge_open"):
         core.metrics.deliveries.labels(row["destination"], row["state"]).set(row["n"])
-        if row["oldest"] is not None and row["state"] != "dead":
-            core.metrics.oldest.labels(row["destination"]).set(max(0.0, now - row["oldest"].timestamp()))
-    for row in await core.db.fetch("gauge_paused"):
-        core.metrics.paused.labels(row["name"]).set(bool(row["until"] and row["until"].timestamp() > now))
+        if row["oldest"] is not None:
+            core.metrics.oldest.labels(row["destination"]).set(max(0.0, (now - row["oldest"]).total_seconds()))
+    for row in await core.db.fetch("gauge_paused", now):
+        core.metrics.paused.labels(row["name"]).set(row["paused"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,8 @@ class Deliverer:
         waits: dict[str, datetime] = {}
         held: dict[str, int] = {}
         rest = list(claim.deliveries)
+        if not rest:
+            await self._write(Ledger((), release))
         while rest:
             delivery = rest.pop(0)
             document = _document(delivery)

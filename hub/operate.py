@@ -55,7 +55,7 @@ class Requeued:
 
 
 async def retry(connection: Connection[Any], delivery_id: int, now: datetime) -> Requeued:
-    """Make a dead, held, waiting or unknown delivery due now, and release what it held.
+    """Make a dead, held or waiting delivery due now, and release what it held.
 
     A dead letter gets a new time budget; a write that may have landed is looked for before anything is sent again.
     A delivery of a sealed batch takes the whole batch along. Raises `NotFoundError` or `ConflictError`.
@@ -68,6 +68,13 @@ async def retry(connection: Connection[Any], delivery_id: int, now: datetime) ->
         raise ConflictError(
             "already_due",
             f"delivery {delivery_id} is due already: its turn has come, or someone retried it a moment ago",
+        )
+    if any(m["state"] == DeliveryState.UNKNOWN and m["due_at"] > now for m in members):
+        # Sooner would be asking a vendor that may still be writing, and believing its "not here".
+        raise ConflictError(
+            "outcome_unknown",
+            f"what became of delivery {delivery_id} is not known yet; it is looked up at {asked['due_at']:%H:%M:%S} UTC, "
+            "when the vendor has surely given up, and sent again only if it is not there",
         )
     holder = await _dead_holder(connection, asked)
     moved = await _requeue(connection, [m["id"] for m in members], now, "retried by an operator")

@@ -47,6 +47,7 @@ async def up(*, with_sandbox: bool, sandbox_port: int, console: Console, events_
         if with_sandbox:
             children.append(await _start_sandbox(folder, sandbox_port, events_per_second))
             os.environ["HUB_SANDBOX_URL"] = f"http://127.0.0.1:{sandbox_port}"
+            os.environ.setdefault("HUB_LAKE_LINGER", "10")  # something to see within seconds
             os.environ.setdefault("HUB_API_TOKEN", common.local_secret(folder, "api_token"))
         settings, stripe = app.read_settings(serving=True)
         log.configure(settings.log_level)
@@ -152,7 +153,8 @@ async def _watch(
             if live:
                 live.update(Group(head(), table, *(Text(n, style="yellow") for n in notes[-3:])))
             elif time.monotonic() - said >= 5 or said == 0.0:
-                console.print(head() if said == 0.0 else Text(_line(table, time.monotonic() - started)))
+                line = head() if said == 0.0 else Text(_line(table, time.monotonic() - started))
+                console.print(line, soft_wrap=True)
                 said = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 1.0)

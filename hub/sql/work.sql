@@ -32,8 +32,11 @@ WITH due AS (
     SET state = 'claimed', claim = d.claim + 1, due_at = NULL, lease_until = $2 + $3 * interval '1 second',
         failures = d.failures + (c.was = 'claimed')::int,
         first_failure_at = CASE WHEN c.was = 'claimed' THEN coalesce(d.first_failure_at, $2) ELSE d.first_failure_at END
-    FROM chosen c WHERE d.id = c.id
+    FROM chosen c WHERE d.id = c.id AND d.state = c.was
     RETURNING d.id, d.lane, d.claim, d.failures, d.first_failure_at, d.object_id, d.event_seq, d.destination, c.was
+), lost AS (
+    INSERT INTO attempts (delivery_id, claim, started_at, duration_ms, outcome, reason)
+    SELECT id, claim - 1, $2, 0, 'lost', 'its worker ended or hung; what it sent is not known' FROM claimed WHERE was = 'claimed'
 )
 SELECT l.key AS lane, l.claim AS lane_claim, c.id, c.claim, c.failures, c.first_failure_at, c.object_id AS document, c.was,
        e.seq, e.id AS event_id, e.kind, e.type, e.account, e.api_version, e.livemode, e.object_type, e.object_id,
@@ -71,9 +74,18 @@ SET state = u.state, due_at = u.due_at, lease_until = NULL, failures = d.failure
     fix = coalesce(u.fix, CASE WHEN u.state IN ('done', 'superseded') THEN NULL ELSE d.fix END),
     note = u.note, superseded_by = u.superseded_by, held_by = u.held_by,
     settled_at = CASE WHEN u.state IN ('done', 'superseded', 'dead', 'skipped') THEN $12::timestamptz END
-FROM unnest($1::bigint[], $2::int[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[],
-            $10::bigint[], $11::bigint[])
-     AS u (id, claim, state, due_at, failed, code, cause, fix, note, superseded_by, held_by)
+FROM (
+    SELECT i.id, i.claim, i.failed, i.code, i.cause, i.fix, i.note, i.superseded_by,
+           CASE WHEN f.freed THEN 'waiting' ELSE i.state END AS state, CASE WHEN f.freed THEN $12 ELSE i.due_at END AS due_at,
+           CASE WHEN NOT f.freed THEN i.held_by END AS held_by
+    FROM unnest($1::bigint[], $2::int[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::text[], $8::text[],
+                $9::text[], $10::bigint[], $11::bigint[])
+         AS i (id, claim, state, due_at, failed, code, cause, fix, note, superseded_by, held_by)
+    CROSS JOIN LATERAL (
+        SELECT i.state = 'held' AND NOT EXISTS (
+            SELECT FROM deliveries h WHERE h.id = i.held_by AND h.state = 'dead') AS freed
+    ) f
+) u
 WHERE d.id = u.id AND d.claim = u.claim AND d.state = 'claimed'
 RETURNING d.id;
 

@@ -28,6 +28,8 @@ from tests.conftest import Clock
 from tests.serving import served
 
 SECRET = b"whsec_test"
+SLOW = pytest.mark.timeout(400)
+"""Starts the real commands: seconds on a quiet machine, minutes on a busy one."""
 
 
 def _port(url: str) -> int:
@@ -232,6 +234,7 @@ async def test_what_is_stored_must_be_what_was_acknowledged(db: Database, dsn: s
         await engine.check(plan, {"sent": 2})
 
 
+@SLOW
 async def test_ingest() -> None:
     found = (await bench.ingest(0.6, 8, rounds=1, warm=0.2))["ingest"]
     assert found["acks"] == found["events_stored"] > 300  # 500/s for 0.8 s alone
@@ -243,12 +246,14 @@ async def test_ingest() -> None:
     assert min(found["hub_cpu_us_per_ack"], found["postgres_cpu_us_per_ack"]) > 0
 
 
+@SLOW
 async def test_drain() -> None:
     found = (await bench.drain(120))["drain"]
     assert found["deliveries"] == 120
     assert min(found["deliveries_per_s"], found["ledger_per_s"], found["mapped_per_s"]) > 0
 
 
+@SLOW
 async def test_memory() -> None:
     found = (await bench.memory(50, 0.3))["memory"]
     assert found["waiting"] == 52  # 13 events for four destinations each
@@ -258,6 +263,7 @@ async def test_memory() -> None:
     assert found["postgres_rss_mb"] > 10
 
 
+@SLOW
 async def test_calls() -> None:
     found = (await bench.calls(1))["calls_per_1000_events"]
     assert {"salesforce", "netsuite", "avalara", "s3"} <= set(found)

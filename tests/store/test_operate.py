@@ -77,20 +77,26 @@ async def test_a_dead_letter_is_due_at_once_with_a_new_budget(db: Database) -> N
     assert (await lane(db))["due_at"] == LATER
 
 
-@pytest.mark.parametrize("state", [DeliveryState.WAITING, DeliveryState.UNKNOWN])
-async def test_what_waits_is_due_at_once_and_keeps_its_state_and_budget(db: Database, state: DeliveryState) -> None:
+async def test_what_waits_is_due_at_once_and_keeps_its_budget(db: Database) -> None:
     await accept(db, routed(new_event("evt_1"), LEDGER))
-    await finish(db, state, "retry", due_at=LATER, failed=True, code="busy")
+    await finish(db, DeliveryState.WAITING, "retry", due_at=LATER, failed=True, code="busy")
     soon = NOW + timedelta(minutes=1)
     assert await db.run(operate.retry, 1, soon) == Requeued(1, 0)
     after = await delivery(db)
-    assert (after["state"], after["due_at"], after["first_failure_at"]) == (state.value, soon, NOW)
+    assert (after["state"], after["due_at"], after["first_failure_at"]) == ("waiting", soon, NOW)
     assert (await lane(db))["due_at"] == soon
 
 
-@pytest.mark.parametrize(
-    "state", [DeliveryState.DEAD, DeliveryState.WAITING, DeliveryState.UNKNOWN, DeliveryState.HELD]
-)
+async def test_an_unknown_outcome_is_not_looked_at_before_its_time(db: Database) -> None:
+    await accept(db, routed(new_event("evt_1"), LEDGER))
+    await finish(db, DeliveryState.UNKNOWN, "unknown", due_at=LATER, failed=True, code="outcome_unknown")
+    with pytest.raises(ConflictError) as refused:
+        await db.run(operate.retry, 1, NOW + timedelta(minutes=1))
+    assert refused.value.code == "outcome_unknown"
+    assert (await delivery(db))["due_at"] == LATER
+
+
+@pytest.mark.parametrize("state", [DeliveryState.DEAD, DeliveryState.WAITING, DeliveryState.HELD])
 async def test_of_two_who_retry_at_once_one_wins(db: Database, state: DeliveryState) -> None:
     await accept(db, routed(new_event("evt_1"), LEDGER))
     if state is DeliveryState.HELD:

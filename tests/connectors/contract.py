@@ -1,0 +1,335 @@
+"""What the contract tests share: jobs as the real mappings make them of real Stripe objects, and one rig per connector.
+
+A connector joins the suite with an entry in `RIGS` and one line per kind of job in `JOBS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import httpx
+import orjson
+
+from connectors.avalara.sandbox_env import LICENSE_KEY
+from connectors.netsuite.sandbox_env import private_pem
+from connectors.salesforce.sandbox_env import CLIENT_SECRET
+from connectors.sandbox.app import Sandbox
+from connectors.sandbox.environment import environment
+from connectors.stripe.sandbox_env import API_KEY
+from connectors.stripe.simulator import StripeSimulator
+from hub import envelope
+from hub.errors import Outcome, OutcomeError, Receipt
+from hub.mapping import FOLDER, Mappings, load, root_name
+from hub.mapping.record import Skip
+from hub.model import Batch, Event, Job, Record
+
+START = 1_793_620_800  # 2026-11-02 12:00 UTC
+NAME, EMAIL, PHONE = "Zelda Quillfeather", "zelda@quillfeather.example", "+1 206 555 0142"
+STREET = "77 Marmalade Row"
+LAKE_SECRET = "contract-lake-secret"
+PERSONAL = (NAME, "Quillfeather", EMAIL, PHONE, STREET)
+SECRETS = (CLIENT_SECRET, LICENSE_KEY, private_pem().splitlines()[1], LAKE_SECRET, API_KEY)
+SETTINGS: Mapping[str, Any] = {
+    "timezone": "UTC",
+    "avalara_ship_from_line1": "100 Ravine Ln NE",
+    "avalara_ship_from_city": "Bainbridge Island",
+    "avalara_ship_from_region": "WA",
+    "avalara_ship_from_postal_code": "98110",
+    "avalara_ship_from_country": "US",
+}
+
+
+# Jobs ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Books:
+    """What a customer of the simulated Stripe left behind: the objects as they are at the end, and every event."""
+
+    objects: Mapping[str, Mapping[str, Any]]
+    events: tuple[Mapping[str, Any], ...]
+
+    def event(self, type_: str) -> Mapping[str, Any]:
+        """The last of its type."""
+        return next(e for e in reversed(self.events) if e["type"] == type_)
+
+
+@cache
+def books() -> Books:
+    """A voided invoice; then three seats at 20.00 less 10 percent, 8 percent tax on top: paid, and one seat credited."""
+    events: list[Mapping[str, Any]] = []
+    sim = StripeSimulator(seed=7, clock=lambda: float(START), start=START)
+    sim.listen(lambda event: events.append(orjson.loads(orjson.dumps(event))))
+
+    def post(path: str, **params: Any) -> Any:
+        return sim.call("POST", path, params)
+
+    address = {"line1": STREET, "city": "Bainbridge Island", "state": "WA", "postal_code": "98110", "country": "US"}
+    customer = post("/v1/customers", name=NAME, email=EMAIL, phone=PHONE, address=address)["id"]
+    wrong = post("/v1/invoices", customer=customer, collection_method="send_invoice", days_until_due=30)["id"]
+    post("/v1/invoiceitems", customer=customer, invoice=wrong, amount=12500, description="Training day")
+    post(f"/v1/invoices/{wrong}/finalize")
+    post(f"/v1/invoices/{wrong}/void")
+    product = post("/v1/products", name="Seats", tax_code="txcd_10103001")["id"]
+    price = post("/v1/prices", product=product, currency="usd", unit_amount=2000, recurring={"interval": "month"})["id"]
+    rate = post("/v1/tax_rates", display_name="Sales tax", percentage="8", inclusive=False)["id"]
+    coupon = post("/v1/coupons", percent_off="10", duration="forever")["id"]
+    sold = post(
+        "/v1/subscriptions",
+        customer=customer,
+        items=[{"price": price, "quantity": 3}],
+        default_tax_rates=[rate],
+        discounts=[{"coupon": coupon}],
+    )
+    line = sim.call("GET", f"/v1/invoices/{sold['latest_invoice']}/lines")["data"][0]
+    credited = [{"type": "invoice_line_item", "invoice_line_item": line["id"], "quantity": 1}]
+    post("/v1/credit_notes", invoice=sold["latest_invoice"], lines=credited, refund_amount=1944)
+    state = sim.state()
+    return Books({o["id"]: o for kind in state.values() if isinstance(kind, list) for o in kind}, tuple(events))
+
+
+@cache
+def mappings() -> Mappings:
+    """Those that come with the hub."""
+    return load(FOLDER)
+
+
+def records(destination: str, name: str, obj: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Record]:
+    """The record a mapping makes of an object, with its parents before it, by their keys and kinds."""
+    mapping = mappings().for_destination(destination)[name]
+    settings = {**SETTINGS, "avalara_commit_on": "paid" if name == "paid" else "finalized"}
+    roots: dict[str, Any] = {root_name(mapping.object): obj, "event": {k: v for k, v in event.items() if k != "data"}}
+    while wanted := mapping.needed(roots, settings):
+        for root, (_, id_) in wanted.items():
+            roots[root] = books().objects[id_] if id_ else None
+    made = mapping.apply(roots, settings)
+    assert not isinstance(made, Skip), made
+    found: dict[str, Record] = {}
+    for parent, its in mappings().parent_roots(mapping, roots):
+        if its is not None:
+            found |= records(destination, parent.name, its, event)
+    return {**found, f"{made.record} {made.key}": made}
+
+
+def stored(event: Mapping[str, Any], seq: int = 1) -> Event:
+    """An event as the hub holds it."""
+    new = envelope.read(orjson.dumps(event), datetime.fromtimestamp(START, UTC))
+    return Event(**{f.name: getattr(new, f.name) for f in dataclasses.fields(new)}, seq=seq)
+
+
+def mapped_job(destination: str, name: str, event_type: str) -> Job:
+    """The job of the last event of that type."""
+    event = books().event(event_type)
+    obj = books().objects[event["data"]["object"]["id"]]
+    return Job(1, stored(event), tuple(records(destination, name, obj, event).values()))
+
+
+def batch() -> Batch:
+    """Everything that happened, as one sealed batch."""
+    jobs = tuple(Job(seq, stored(event, seq)) for seq, event in enumerate(books().events, 1))
+    return Batch(1, "00", "2026-11-02", 1, len(jobs), jobs)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of job of one connector; `calls` is how many writes it takes, counted by hand."""
+
+    connector: str
+    mapping: str
+    event_type: str
+    calls: int
+
+    def __str__(self) -> str:
+        return f"{self.connector}-{self.mapping}"
+
+    def make(self) -> Any:
+        return batch() if self.connector == "s3_lake" else mapped_job(self.connector, self.mapping, self.event_type)
+
+
+JOBS = (
+    Case("salesforce", "invoice", "invoice.paid", 3),
+    Case("netsuite", "payment", "invoice.paid", 3),
+    Case("netsuite", "credit_note", "credit_note.created", 3),
+    Case("netsuite", "void", "invoice.voided", 3),
+    Case("avalara", "invoice", "invoice.finalized", 1),
+    Case("avalara", "paid", "invoice.paid", 2),
+    Case("avalara", "void", "invoice.voided", 2),
+    Case("s3_lake", "events", "*", 1),
+)
+ONE_EACH = tuple({job.connector: job for job in reversed(JOBS)}.values())
+"""For what does not depend on the kind of job."""
+
+
+# Rigs ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is particular about a connector, by hand and from its vendor's documentation."""
+
+    vendor: str
+    table: str
+    prefix: str
+    writes: str
+    """Where a write is, inside the vendor."""
+    session: bool
+    """Whether it signs in, so that an expired session is its own affair."""
+    names: str
+    """What a good ping names."""
+    wrong: Mapping[str, Any]
+    """Settings with credentials the vendor does not know."""
+    hasty: Mapping[str, Any] | None
+    """Settings that lose patience within half a second. None: the connector has none."""
+    tries: int = 1
+    """How often its library tries before the connector hears of it."""
+    usual: Mapping[str, Any] = field(default_factory=dict)
+
+
+RIGS: Mapping[str, Kind] = {
+    "salesforce": Kind(
+        "salesforce", "SalesforceSettings", "HUB_SALESFORCE_", r"^/services/data/.*/composite/sobjects/", True,
+        "sandbox org", {"client_secret": "wrong-secret-value"},
+        {"timeout": 0.4, "connect_timeout": 0.2, "lease": 1.0},
+    ),
+    "netsuite": Kind(
+        "netsuite", "NetSuiteSettings", "HUB_NETSUITE_", r"^/services/rest/record/", True,
+        "TSTDRV1234567", {"certificate_id": "wrong-secret-value"}, {"request_timeout": 0.4},
+    ),
+    "avalara": Kind(
+        "avalara", "AvalaraSettings", "HUB_AVALARA_", r"^/api/v2/(transactions/|companies/.+/(void|commit))", False,
+        "HUBSANDBOX", {"license_key": "wrong-secret-value"}, {"read_timeout": 0.4, "connect_timeout": 0.4},
+    ),
+    "s3_lake": Kind(
+        "s3", "S3LakeSettings", "HUB_", r"\.parquet$", False,
+        "billing-hub-lake", {}, None, 2,
+        {"lake_access_key_id": "AKIACONTRACT", "lake_secret_access_key": LAKE_SECRET},
+    ),
+    "stripe": Kind(
+        "stripe", "StripeSettings", "HUB_STRIPE_", r"^/v[12]/", False,
+        "test mode", {"api_key": "sk_test_wrongsecretvalue"}, {"timeout": 1.0}, 1, {"retries": 0},
+    ),
+}  # fmt: skip
+
+
+@dataclass
+class Rig:
+    """A connector, the vendor it is connected to, and the sandbox's door between them."""
+
+    name: str
+    url: str
+    sandbox: Sandbox
+    destinations: list[Any] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    """How every outcome printed itself."""
+
+    @property
+    def kind(self) -> Kind:
+        return RIGS[self.name]
+
+    def destination(self, **changes: Any) -> Any:
+        """A new one, as another worker process would have."""
+        kind = self.kind
+        given: dict[str, Any] = {
+            name.removeprefix(kind.prefix).lower(): value
+            for name, value in environment(self.url).items()
+            if name.startswith(kind.prefix)
+        }
+        table = getattr(importlib.import_module(f"connectors.{self.name}.settings"), kind.table)
+        commit = {"commit_on": "paid"} if changes.pop("late_commit", False) else {}
+        made = importlib.import_module(f"connectors.{self.name}.destination").create(
+            table(**{**given, **kind.usual, **commit, **changes})
+        )
+        self.destinations.append(made)
+        return made
+
+    async def send(self, destination: Any, what: Any, attempt: int = 1) -> Outcome:
+        """One job or batch; what the connector raises as an outcome is one."""
+        try:
+            if isinstance(what, Batch):
+                outcome = await destination.send_batch(what)
+            else:
+                (outcome,) = await destination.send([dataclasses.replace(what, attempt=attempt)])
+        except OutcomeError as error:
+            outcome = error.outcome
+        return self.noted(outcome)
+
+    async def settle(self, destination: Any, what: Any) -> Outcome:
+        """As the engine goes on after an unknown outcome: look, and send again if that is right."""
+        if not isinstance(what, Batch):
+            found: Outcome | None = await destination.find(what)
+            if found is not None:
+                return self.noted(found)
+        return await self.send(destination, what, 2)
+
+    def noted(self, outcome: Outcome) -> Outcome:
+        shown = dataclasses.replace(outcome, follow_ups=()) if isinstance(outcome, Receipt) else outcome
+        self.seen.append(repr(shown))
+        return outcome
+
+    async def fault(
+        self, kind: str, *, times: int | None = 1, nth: int = 1, match: str | None = None, **more: Any
+    ) -> None:
+        """Something happens to the vendor's writes from the nth on."""
+        asked = {
+            "vendor": self.kind.vendor,
+            "match": {"path_regex": match or self.kind.writes, "nth": nth},
+            "action": {"kind": kind, **more},
+            "times": times,
+        }
+        await self.side("POST", "/faults", asked)
+
+    async def side(self, method: str, path: str, body: Any = None) -> Any:
+        async with httpx.AsyncClient(timeout=30) as http:
+            answer = await http.request(method, f"{self.url}/__sandbox{path}", json=body)
+            answer.raise_for_status()
+            return answer.json()
+
+    def held(self) -> list[dict[str, Any]]:
+        """What the vendor holds, without what a repeat may move: ids it drew and times it noted."""
+        state = json.loads(orjson.dumps(self.sandbox.simulators[self.kind.vendor].state(), default=str))
+        return HELD[self.name](state)
+
+    def ids(self) -> dict[str, str]:
+        """Our key -> the vendor's own id, from the vendor's records."""
+        state = self.sandbox.simulators[self.kind.vendor].state()
+        match self.name:
+            case "salesforce":
+                keys = {"Account": "Stripe_Customer_Id__c"}
+                return {r[keys.get(k, "Stripe_Id__c")]: r["Id"] for k, rows in state.items() for r in rows}
+            case "netsuite":
+                return {r["externalId"]: r["id"] for rows in state.values() for r in rows}
+            case _:
+                return {d["code"]: str(d["id"]) for d in state["documents"]}
+
+
+_MOVING = {"Id", "CreatedDate", "LastModifiedDate", "SystemModstamp", "Account__c", "Subscription__c"}
+
+
+def _salesforce(state: Any) -> list[dict[str, Any]]:
+    return [{"kind": k} | {f: v for f, v in r.items() if f not in _MOVING} for k, rows in state.items() for r in rows]
+
+
+def _netsuite(state: Any) -> list[dict[str, Any]]:
+    moving = {"lastModifiedDate", "createdDate", "dateCreated"}
+    return [{"kind": k} | {f: v for f, v in r.items() if f not in moving} for k, rows in state.items() for r in rows]
+
+
+def _avalara(state: Any) -> list[dict[str, Any]]:
+    assert state["superseded"] == [], "a second version"
+    return [{f: v for f, v in d.items() if "odified" not in f} for d in state["documents"]]
+
+
+def _s3(state: Any) -> list[dict[str, Any]]:
+    return [dict(o) for o in state["objects"]]
+
+
+HELD: Mapping[str, Callable[[Any], list[dict[str, Any]]]] = {
+    "salesforce": _salesforce, "netsuite": _netsuite, "avalara": _avalara, "s3_lake": _s3, "stripe": lambda state: [],
+}  # fmt: skip
