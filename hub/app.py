@@ -140,6 +140,24 @@ def web(core: Core, stripe: VendorSettings) -> Starlette:
     limits = intake.Limits(body_bytes=core.settings.max_body_bytes)
     endpoint = intake.Intake(core.db, core.router, secrets, core.clock, core.metrics, limits)
 
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await core.db.close()
+
+    return Starlette(
+        routes=[
+            Route("/webhooks/stripe", endpoint.receive, methods=["POST"]),
+            *health(core),
+            *api.routes(core.db, core.clock, token.get_secret_value()),
+        ],
+        lifespan=lifespan,
+    )
+
+
+def health(core: Core) -> list[Route]:
+    """Is the process alive, can it work, and how is it doing: for orchestrators and Prometheus."""
+
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
@@ -154,21 +172,7 @@ def web(core: Core, stripe: VendorSettings) -> Starlette:
         await gauges(core)
         return Response(generate_latest(core.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        yield
-        await core.db.close()
-
-    return Starlette(
-        routes=[
-            Route("/webhooks/stripe", endpoint.receive, methods=["POST"]),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", scrape),
-            *api.routes(core.db, core.clock, token.get_secret_value()),
-        ],
-        lifespan=lifespan,
-    )
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", scrape)]
 
 
 async def gauges(core: Core) -> None:

@@ -81,28 +81,23 @@ def up(
 @app.command()
 def serve() -> None:
     """The web process: webhooks, API, health, metrics. Needs `hub migrate` first."""
-    from hub import app as root
-    from hub.commands import common, processes
-
-    settings, stripe = root.read_settings(serving=True)
-    dsn, embedded = common.database(settings)
-    try:
-        common.run(processes.serve, settings, stripe, dsn)
-    finally:
-        if embedded:
-            embedded.stop()
+    _process("serve", serving=True)
 
 
 @app.command()
 def work() -> None:
     """The worker process: delivers to every destination. Run as many as you like."""
+    _process("work", serving=False)
+
+
+def _process(name: str, *, serving: bool) -> None:
     from hub import app as root
     from hub.commands import common, processes
 
-    settings, stripe = root.read_settings(serving=False)
+    settings, stripe = root.read_settings(serving=serving)
     dsn, embedded = common.database(settings)
     try:
-        common.run(processes.work, settings, stripe, dsn)
+        common.run(getattr(processes, name), settings, stripe, dsn)
     finally:
         if embedded:
             embedded.stop()

@@ -96,6 +96,12 @@ class Settings(VendorSettings):
     data_dir: Path = Field(Path(".hub"), description="Folder of the embedded database and of generated local secrets.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    worker_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port on which `hub work` answers /healthz, /readyz and /metrics; none if unset.",
+    )
     api_token: SecretStr | None = Field(
         None, description="Bearer token of /api/v1 (at least 24 characters; `openssl rand -hex 24`). Required to serve."
     )

@@ -173,6 +173,13 @@ class Embedded:
         self._server.psql(f'CREATE DATABASE "{name}";')
         return self.address(name)
 
+    def drop_databases(self, prefix: str) -> None:
+        """Drop the databases whose name begins so, whoever is connected."""
+        self._server.psql(
+            f"SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database "  # noqa: S608 - our own word
+            f"WHERE starts_with(datname, '{prefix}') \\gexec\n"
+        )
+
     def stop(self) -> None:
         """Stop the server if no other process uses it."""
         self._server.cleanup()

@@ -19,14 +19,15 @@ from hub import log
 from hub.compose import Composer, Plan, Want
 from hub.destination import Destination, LogDestination
 from hub.errors import Answer, Defer, Outcome, OutcomeError, Receipt, Retry, Unknown
-from hub.judge import Rules, judge
+from hub.judge import Rules, judge, poison
 from hub.mapping import Mappings
 from hub.metrics import Metrics
 from hub.model import Batch, Delivery, DeliveryState, Job
+from hub.retry import exhausted
 from hub.routing import Router
-from hub.store import AttemptLog, LaneClaim, Ledger, Release, Settlement
+from hub.store import AttemptLog, Closing, LaneClaim, Release, Settlement
 
-Settle = Callable[[Ledger], Awaitable[set[int]]]
+Settle = Callable[[Closing], Awaitable[set[int]]]
 """Writes outcomes durably, however long the database is away; returns the delivery ids that were still ours."""
 
 _log = log.get()
@@ -66,14 +67,18 @@ class Deliverer:
                     # What is unknown of the older write is unknown of the object.
                     delivery = replace(delivery, was_unknown=delivery.was_unknown or older.was_unknown)  # noqa: PLW2901
                 newest[document] = delivery
-            carriers += newest.values()
+            for carrier in newest.values():
+                if carrier.was_lost and exhausted(carrier.first_failure_at, self._now(), self.policy):
+                    settlements.append(poison(carrier))
+                else:
+                    carriers.append(carrier)
         pauses: list[tuple[str, datetime, str]] = []
         for start in range(0, len(carriers), self.policy.batch):
             for settled, pause in await self._attempt(carriers[start : start + self.policy.batch]):
                 settlements.append(settled)
                 pauses += [pause] if pause else []
         releases = tuple(Release(c.destination, c.lane, c.claim) for c in claims)
-        await self._write(Ledger(tuple(settlements), releases, tuple(dict.fromkeys(pauses))))
+        await self._write(Closing(tuple(settlements), releases, tuple(dict.fromkeys(pauses))))
 
     async def ledger(self, claim: LaneClaim, stopping: Callable[[], bool]) -> None:
         """One lane, in order. What follows a document that is not finished waits with it; other documents go on."""
@@ -82,7 +87,7 @@ class Deliverer:
         held: dict[str, int] = {}
         rest = list(claim.deliveries)
         if not rest:
-            await self._write(Ledger((), release))
+            await self._write(Closing((), release))
         while rest:
             delivery = rest.pop(0)
             document = _document(delivery)
@@ -97,6 +102,8 @@ class Deliverer:
                 )
             elif until is not None:
                 settled = _back(delivery, until, f"after an earlier delivery of {document}")
+            elif delivery.was_lost and exhausted(delivery.first_failure_at, self._now(), self.policy):
+                settled = poison(delivery)
             else:
                 ((settled, pause),) = await self._attempt([delivery])
                 pauses = (pause,) if pause else ()
@@ -104,7 +111,7 @@ class Deliverer:
                 waits[document] = settled.due_at
             elif settled.state is DeliveryState.DEAD:
                 held[document] = delivery.id
-            ours = await self._write(Ledger((settled,), () if rest else release, pauses))
+            ours = await self._write(Closing((settled,), () if rest else release, pauses))
             if delivery.id not in ours:
                 return  # the claim was lost: another worker has the lane now
 
@@ -191,13 +198,13 @@ class Deliverer:
             return None
         return Want(event, event.object_type, event.object_id, mappings)
 
-    async def _write(self, ledger: Ledger) -> set[int]:
-        ours = await self._settle(ledger)
-        late = sum(s.delivery.id not in ours for s in ledger.settlements)
+    async def _write(self, closing: Closing) -> set[int]:
+        ours = await self._settle(closing)
+        late = sum(s.delivery.id not in ours for s in closing.settlements)
         if late:
             self._metrics.late.labels(self.destination.name).inc(late)
             _log.warning("late_settlement", destination=self.destination.name, deliveries=late)
-        for settled in ledger.settlements:
+        for settled in closing.settlements:
             if settled.delivery.id in ours:
                 self._metrics.settled.labels(self.destination.name, settled.state.value).inc()
         return ours
@@ -258,7 +265,7 @@ class LogDeliverer:
             pauses = ((name, ended + timedelta(seconds=outcome.delay), outcome.reason),)
         done = batch.id if isinstance(outcome, Receipt) else None
         ours = await self._settle(
-            Ledger(
+            Closing(
                 tuple(settlements),
                 (Release(claim.destination, claim.lane, claim.claim),),
                 pauses,

@@ -27,7 +27,7 @@ class Policy:
     batch_bytes: int = 8 * 2**20
     """Most bytes of event bodies in one sealed batch (log)."""
     linger: float = 0.0
-    """How long a batch that is not full waits for more (log: sealing; state: coalescing)."""
+    """How long a batch that is not full waits for more before it is sealed (log). Coalescing is `hub.routing`'s."""
     slots: int = 1
     """Most calls of `send` under way at once in one worker process."""
     lease: float = 120.0

@@ -88,6 +88,17 @@ def judge(  # noqa: PLR0911 - one return per outcome
             )
 
 
+def poison(delivery: Delivery) -> Settlement:
+    """A delivery whose workers kept ending until its budget was used up: not even begun again."""
+    return Settlement(
+        delivery,
+        DeliveryState.DEAD,
+        code="workers_lost",
+        cause=f"{delivery.failures} workers in a row ended or hung while they carried it out",
+        fix="An engineer should read the worker's log at the times of the `lost` attempts, then retry; or skip it.",
+    )
+
+
 def _given_up(delivery: Delivery, reason: str, rules: Rules, attempt: AttemptLog) -> Settlement:
     days = rules.policy.budget / 86400
     return Settlement(

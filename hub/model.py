@@ -167,4 +167,6 @@ class Delivery:
     held_by: int | None = None
     """The dead delivery of the same document that holds this one (ledger only)."""
     was_unknown: bool = False
-    """The last attempt's outcome was `Unknown`: look before sending."""
+    """The last attempt's outcome was `Unknown`, or its worker was lost: look before sending."""
+    was_lost: bool = False
+    """The worker that claimed it last ended or hung before it settled."""

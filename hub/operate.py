@@ -73,7 +73,8 @@ async def retry(connection: Connection[Any], delivery_id: int, now: datetime) ->
         # Sooner would be asking a vendor that may still be writing, and believing its "not here".
         raise ConflictError(
             "outcome_unknown",
-            f"what became of delivery {delivery_id} is not known yet; it is looked up at {asked['due_at']:%H:%M:%S} UTC, "
+            f"what became of delivery {delivery_id} is not known yet; it is looked up at "
+            f"{asked['due_at']:%H:%M:%S} UTC, "
             "when the vendor has surely given up, and sent again only if it is not there",
         )
     holder = await _dead_holder(connection, asked)

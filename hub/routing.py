@@ -37,7 +37,7 @@ class Router:
             mine, theirs = ("live", "test") if self.livemode else ("test", "live")
             return Accepted(event, Disposition.OTHER_MODE, f"a {theirs}-mode event; this hub serves {mine} mode", ())
         if event.account is not None and event.account not in self.accounts:
-            other = f"account {event.account} is not served here (HUB_STRIPE_ACCOUNTS)"
+            other = f"account {event.account} is not served here (HUB_STRIPE_ACCOUNT)"
             return Accepted(event, Disposition.OTHER_ACCOUNT, other, ())
         lane = event.customer_id or event.object_id or event.id
         logs = [Route(name, LOG_LANE, now) for name, kind in self.kinds.items() if kind == "log"]

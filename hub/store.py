@@ -43,28 +43,20 @@ async def accept(connection: Connection[Any], items: Sequence[Accepted], now: da
     routes = [(i.event.id, r) for i in items for r in i.routes]
     rows = await connection.fetch(
         SQL["accept"],
-        [e.id for e in events],
-        [e.kind.value for e in events],
-        [e.type for e in events],
-        [e.account for e in events],
-        [e.api_version for e in events],
-        [e.livemode for e in events],
-        [e.object_type for e in events],
-        [e.object_id for e in events],
-        [e.customer_id for e in events],
-        [e.rank for e in events],
-        [e.created for e in events],
-        [e.received_at for e in events],
-        [i.disposition.value for i in items],
-        [i.note for i in items],
-        [e.body for e in events],
+        *_columns(events, "id", "kind", "type", "account", "api_version", "livemode", "object_type", "object_id"),
+        *_columns(events, "customer_id", "rank", "created", "received_at"),
+        *_columns(items, "disposition", "note"),
+        *_columns(events, "body"),
         [id_ for id_, _ in routes],
-        [r.destination for _, r in routes],
-        [r.lane for _, r in routes],
-        [r.due_at for _, r in routes],
+        *_columns([r for _, r in routes], "destination", "lane", "due_at"),
         now,
     )
     return {row["id"]: row["seq"] for row in rows}
+
+
+def _columns(rows: Sequence[Any], *names: str) -> list[list[Any]]:
+    """Rows turned into one array per attribute, as the statements take them."""
+    return [[getattr(row, name) for row in rows] for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +104,7 @@ def _delivery(destination: str, row: asyncpg.Record) -> Delivery:
         held_by=row["held_by"],
         # A claim that was lost may have sent: as unknown as a lost reply.
         was_unknown=row["was"] in ("unknown", "claimed"),
+        was_lost=row["was"] == "claimed",
     )
 
 
@@ -182,7 +175,7 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class Closing:
     """One settlement transaction: what is settled, which lanes are released, who is paused."""
 
     settlements: tuple[Settlement, ...] = ()
@@ -194,7 +187,7 @@ class Ledger:
     batch_done: int | None = None
 
 
-async def settle(connection: Connection[Any], work: Iterable[Ledger], now: datetime) -> set[int]:
+async def settle(connection: Connection[Any], work: Iterable[Closing], now: datetime) -> set[int]:
     """Write outcomes, attempts, links and follow-up events, and release lanes, in this one transaction.
 
     Returns the delivery ids that were still ours. What a late worker brings changes nothing, links included.
@@ -232,11 +225,11 @@ async def settle(connection: Connection[Any], work: Iterable[Ledger], now: datet
             [r.lane for r in releases],
             [r.claim for r in releases],
         )
-    for ledger in work:
-        for batch_id, attempt in ledger.batches:
+    for closing in work:
+        for batch_id, attempt in closing.batches:
             await log_attempts(connection, [(None, batch_id, 1, attempt)])
-        if ledger.batch_done is not None and any(s.delivery.id in ours for s in ledger.settlements):
-            await connection.execute(SQL["close_batch"], ledger.batch_done, now)
+        if closing.batch_done is not None and any(s.delivery.id in ours for s in closing.settlements):
+            await connection.execute(SQL["close_batch"], closing.batch_done, now)
     for destination, until, reason in {p for w in work for p in w.pauses}:
         await connection.execute(SQL["pause_by_hub"], destination, until, reason)
     return ours
@@ -245,17 +238,10 @@ async def settle(connection: Connection[Any], work: Iterable[Ledger], now: datet
 async def _write_states(connection: Connection[Any], settlements: Sequence[Settlement], now: datetime) -> set[int]:
     rows = await connection.fetch(
         SQL["settle"],
-        [s.delivery.id for s in settlements],
-        [s.delivery.claim for s in settlements],
-        [s.state.value for s in settlements],
-        [s.due_at for s in settlements],
+        *_columns([s.delivery for s in settlements], "id", "claim"),
+        *_columns(settlements, "state", "due_at"),
         [int(s.failed) for s in settlements],
-        [s.code for s in settlements],
-        [s.cause for s in settlements],
-        [s.fix for s in settlements],
-        [s.note for s in settlements],
-        [s.superseded_by for s in settlements],
-        [s.held_by for s in settlements],
+        *_columns(settlements, "code", "cause", "fix", "note", "superseded_by", "held_by"),
         now,
     )
     return {row["id"] for row in rows}
@@ -273,17 +259,11 @@ async def log_attempts(
     """Append to the attempts table: (delivery id, batch id, claim, log), exactly one of the two ids given."""
     await connection.execute(
         SQL["log_attempts"],
-        [r[0] for r in rows],
-        [r[1] for r in rows],
-        [r[2] for r in rows],
-        [r[3].started_at for r in rows],
-        [r[3].duration_ms for r in rows],
-        [r[3].outcome for r in rows],
-        [r[3].code for r in rows],
-        [r[3].reason for r in rows],
-        [r[3].http_status for r in rows],
-        [r[3].request_id for r in rows],
-        [r[3].answer for r in rows],
+        [delivery_id for delivery_id, _, _, _ in rows],
+        [batch_id for _, batch_id, _, _ in rows],
+        [claim for _, _, claim, _ in rows],
+        *_columns([log for _, _, _, log in rows], "started_at", "duration_ms", "outcome", "code", "reason"),
+        *_columns([log for _, _, _, log in rows], "http_status", "request_id", "answer"),
     )
 
 
@@ -295,14 +275,8 @@ async def _write_links(connection: Connection[Any], settlements: Sequence[Settle
     ordered = sorted(links.items())
     await connection.execute(
         SQL["write_links"],
-        [key[0] for key, _ in ordered],
-        [key[1] for key, _ in ordered],
-        [key[2] for key, _ in ordered],
-        [k.key for _, k in ordered],
-        [k.vendor_id for _, k in ordered],
-        [k.digest for _, k in ordered],
-        [k.mapping for _, k in ordered],
-        [k.status for _, k in ordered],
+        [destination for (destination, _, _), _ in ordered],
+        *_columns([k for _, k in ordered], "object_id", "record", "key", "vendor_id", "digest", "mapping", "status"),
         now,
     )
 

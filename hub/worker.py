@@ -16,7 +16,7 @@ from hub import log, sealing, store
 from hub.db import UNAVAILABLE, Database
 from hub.deliver import Deliverer, LogDeliverer
 from hub.grouping import Grouper
-from hub.store import Ledger
+from hub.store import Closing
 
 PER_LANE = 50
 """Most deliveries of one lane in a claim."""
@@ -31,23 +31,23 @@ class Settler:
 
     def __init__(self, db: Database, clock: Callable[[], float]) -> None:
         self._db, self._clock = db, clock
-        self._grouper: Grouper[Ledger, set[int]] = Grouper(self._write, most=64)
+        self._grouper: Grouper[Closing, set[int]] = Grouper(self._write, most=64)
 
-    async def __call__(self, ledger: Ledger) -> set[int]:
+    async def __call__(self, closing: Closing) -> set[int]:
         """Settle; returns the delivery ids that were still ours."""
         wait = 0.1
         while True:
             try:
-                return await self._grouper.put(ledger)
+                return await self._grouper.put(closing)
             except UNAVAILABLE as error:
                 _log.warning("settle_waits_for_database", error=type(error).__name__)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 5.0)
 
-    async def _write(self, group: Sequence[Ledger]) -> list[set[int]]:
+    async def _write(self, group: Sequence[Closing]) -> list[set[int]]:
         now = datetime.fromtimestamp(self._clock(), UTC)
         ours = await self._db.run(store.settle, group, now)
-        return [{s.delivery.id for s in ledger.settlements} & ours for ledger in group]
+        return [{s.delivery.id for s in closing.settlements} & ours for closing in group]
 
 
 class Worker:

@@ -11,7 +11,7 @@ import orjson
 from hub import store
 from hub.db import Connection, Database
 from hub.model import Delivery, DeliveryState, Disposition, EventKind, Link, NewEvent
-from hub.store import Accepted, AttemptLog, LaneClaim, Ledger, Release, Route, Settlement
+from hub.store import Accepted, AttemptLog, LaneClaim, Closing, Release, Route, Settlement
 
 NOW = datetime.fromtimestamp(1_790_000_000, UTC)
 LEDGER, CRM, LAKE = "netsuite", "salesforce", "s3_lake"
@@ -65,7 +65,7 @@ def settlement(delivery: Delivery, state: DeliveryState, outcome: str = "receipt
 
 async def settle(db: Database, claims: list[LaneClaim], *settlements: Settlement, now: datetime = NOW) -> set[int]:
     releases = tuple(Release(c.destination, c.lane, c.claim) for c in claims)
-    return await db.run(store.settle, [Ledger(settlements, releases)], now)
+    return await db.run(store.settle, [Closing(settlements, releases)], now)
 
 
 async def finish(

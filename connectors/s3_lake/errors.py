@@ -34,7 +34,7 @@ _ADDRESS = "Check HUB_LAKE_BUCKET, HUB_LAKE_REGION and HUB_S3_ENDPOINT_URL, or c
 CLOSED: dict[str, tuple[str, str]] = {
     "AccessDenied": ("S3 does not let us write there", _RIGHTS),
     "AllAccessDisabled": ("the bucket is disabled", _RIGHTS),
-    "403": ("S3 does not let us read back what is there", _RIGHTS),
+    "403": ("S3 does not let us read back what is there", f"{_RIGHTS} {_LOGIN}"),  # a HEAD does not say which
     "KMS.AccessDeniedException": ("we may not use the bucket's encryption key", _RIGHTS),
     "KMS.DisabledException": (
         "the bucket's encryption key is disabled",

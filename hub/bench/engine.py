@@ -28,7 +28,7 @@ from hub.mapping import FOLDER, Mappings, load
 from hub.mirror import Mirror
 from hub.model import Disposition
 from hub.routing import Router
-from hub.store import Accepted, Ledger, Route
+from hub.store import Accepted, Closing, Route
 from hub.worker import Settler, Worker, Workers
 
 What = Literal["state", "ledger", "mapped"]
@@ -128,9 +128,9 @@ def _workers(db: Database, plan: Plan, mappings: Mappings, destination: Null, fi
     settler = Settler(db, time.time)
     left = plan.deliveries
 
-    async def settle(ledger: Ledger) -> set[int]:
+    async def settle(closing: Closing) -> set[int]:
         nonlocal left
-        ours = await settler(ledger)
+        ours = await settler(closing)
         left -= len(ours)
         if left <= 0:
             finished.set()

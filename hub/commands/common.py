@@ -20,11 +20,29 @@ WITH_PARENT = "HUB_CHILD_OF"
 
 
 def database(settings: Settings) -> tuple[str, Embedded | None]:
-    """The configured database, or an embedded one in the data folder (started if need be; the caller stops it)."""
+    """The configured database, or the embedded one that `hub up` used last (started if need be; yours to stop)."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value(), None
-    embedded = Embedded(data_dir(settings) / "postgres")
-    return embedded.dsn, embedded
+    folder = data_dir(settings)
+    embedded = Embedded(folder / "postgres")
+    in_use = folder / IN_USE
+    return embedded.address(in_use.read_text() if in_use.exists() else OWN), embedded
+
+
+def sandbox_database(embedded: Embedded, folder: Path) -> str:
+    """A fresh database for a run with the sandbox, in place of the last one's: the sandbox's vendors forget everything
+    when they end, and a hub that remembered would not tell them again. The hub's own database is not touched.
+    """
+    embedded.drop_databases("sandbox_")
+    name = f"sandbox_{secrets.token_hex(4)}"
+    (folder / IN_USE).write_text(name)
+    return embedded.create_database(name)
+
+
+def own_database(embedded: Embedded, folder: Path) -> str:
+    """The database whose data are kept between runs."""
+    (folder / IN_USE).unlink(missing_ok=True)
+    return embedded.address(OWN)
 
 
 def data_dir(settings: Settings) -> Path:
@@ -65,6 +83,12 @@ def _parent_gone(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> N
     if not os.read(sys.stdin.fileno(), 1024):
         loop.remove_reader(sys.stdin.fileno())
         stop()
+
+
+OWN = "postgres"
+"""Database of the embedded server that holds a hub's own data."""
+IN_USE = "database-in-use"
+"""File in the data folder that names the database if it is another one."""
 
 
 class Child:

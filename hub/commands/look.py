@@ -5,6 +5,7 @@ the store.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
@@ -22,7 +23,7 @@ from hub.errors import HubError
 from hub.model import DeliveryState, Disposition
 
 T = TypeVar("T")
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 240)  # into a file or a pipe: one line a row
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Limit = Annotated[int, typer.Option(min=1, max=500, help="At most this many, newest first.")]
@@ -47,7 +48,7 @@ def events(
     if json:
         _json(page.items)
         return
-    table = Table("received", "event", "type", "object", "api version", "decided", "why / where to")
+    table = _table("received", "event", "type", "object", "api version", "decided", "why / where to")
     for e in page.items:
         table.add_row(
             _time(e["received_at"]), e["id"], e["type"], e["object_id"] or "", e["api_version"] or "", e["disposition"],
@@ -70,7 +71,7 @@ def deliveries(
     if json:
         _json(page.items)
         return
-    table = Table("id", "destination", "object", "event", "state", "failures", "due", "cause / note", "way out")
+    table = _table("id", "destination", "object", "event", "state", "failures", "due", "cause / note", "way out")
     for d in page.items:
         table.add_row(
             str(d["id"]), d["destination"], d["object_id"], d["event"]["type"] if d["event"] else "", d["state"],
@@ -136,6 +137,14 @@ def _also(done: operate.Requeued) -> str:
     if done.released:
         parts.append(f"{done.released} held behind it are released")
     return "".join(f"; {p}" for p in (*parts, *([done.note] if done.note else [])))
+
+
+def _table(*columns: str) -> Table:
+    """Ids are never broken; what is written in words may be."""
+    table = Table()
+    for column in columns:
+        table.add_column(column, no_wrap=column in ("received", "event", "object", "id", "due"))
+    return table
 
 
 def _state(word: str) -> DeliveryState:

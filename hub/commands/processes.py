@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from hub import app, log
@@ -63,10 +64,25 @@ async def work(settings: Settings, stripe: VendorSettings, dsn: str) -> None:
     stop = asyncio.Event()
     common.on_signals(stop.set)
     try:
-        await workers.run(stop, settings.shutdown_seconds)
+        async with _health(core, settings):
+            await workers.run(stop, settings.shutdown_seconds)
     finally:
         await close()
         await core.db.close()
+
+
+@contextlib.asynccontextmanager
+async def _health(core: app.Core, settings: Settings) -> AsyncIterator[None]:
+    if settings.worker_port is None:
+        yield
+        return
+    web = server(Starlette(routes=app.health(core)), settings.host, settings.worker_port, shutdown=1)
+    serving = asyncio.create_task(web.serve())
+    try:
+        yield
+    finally:
+        web.should_exit = True
+        await serving
 
 
 async def sandbox(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,7 @@ async def up(*, with_sandbox: bool, sandbox_port: int, console: Console, events_
     """Run until Ctrl-C. Returns the exit code."""
     folder = _data_dir()
     console.print(f"[dim]data and logs in {folder}[/]")
-    embedded = await _database(folder, console)
+    embedded = await _database(folder, console, with_sandbox=with_sandbox)
     dsn = os.environ["HUB_DATABASE_URL"]
     children: list[common.Child] = []
     try:
@@ -82,12 +83,13 @@ def _data_dir() -> Path:
     return common.data_dir(read(Settings))
 
 
-async def _database(folder: Path, console: Console) -> Embedded | None:
+async def _database(folder: Path, console: Console, *, with_sandbox: bool) -> Embedded | None:
     if os.environ.get("HUB_DATABASE_URL"):
         return None
     console.print("[dim]starting the embedded PostgreSQL ...[/]")
     embedded = await asyncio.to_thread(Embedded, folder / "postgres")
-    os.environ["HUB_DATABASE_URL"] = embedded.dsn
+    choose = common.sandbox_database if with_sandbox else common.own_database
+    os.environ["HUB_DATABASE_URL"] = choose(embedded, folder)
     return embedded
 
 
@@ -98,6 +100,8 @@ async def _start_sandbox(folder: Path, port: int, rate: float | None) -> common.
         "sandbox",
         "--port",
         str(port),
+        "--seed",
+        str(secrets.randbelow(10**9)),  # other customers than last time
         "--webhook-url",
         f"http://127.0.0.1:{hub_port}/webhooks/stripe",
         "--business",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ NAME, EMAIL, PHONE = "Zelda Quillfeather", "zelda@quillfeather.example", "+1 206
 STREET = "77 Marmalade Row"
 LAKE_SECRET = "contract-lake-secret"
 PERSONAL = (NAME, "Quillfeather", EMAIL, PHONE, STREET)
+READS = ("GET", "HEAD")
 SECRETS = (CLIENT_SECRET, LICENSE_KEY, private_pem().splitlines()[1], LAKE_SECRET, API_KEY)
 SETTINGS: Mapping[str, Any] = {
     "timezone": "UTC",
@@ -63,7 +65,7 @@ class Books:
 
 @cache
 def books() -> Books:
-    """A voided invoice; then three seats at 20.00 less 10 percent, 8 percent tax on top: paid, and one seat credited."""
+    """A voided invoice; then three seats at 20.00 less 10 percent, 8 percent tax on top: paid, one seat credited."""
     events: list[Mapping[str, Any]] = []
     sim = StripeSimulator(seed=7, clock=lambda: float(START), start=START)
     sim.listen(lambda event: events.append(orjson.loads(orjson.dumps(event))))
@@ -225,6 +227,7 @@ class Rig:
     name: str
     url: str
     sandbox: Sandbox
+    http: httpx.AsyncClient
     destinations: list[Any] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     """How every outcome printed itself."""
@@ -286,10 +289,14 @@ class Rig:
         await self.side("POST", "/faults", asked)
 
     async def side(self, method: str, path: str, body: Any = None) -> Any:
-        async with httpx.AsyncClient(timeout=30) as http:
-            answer = await http.request(method, f"{self.url}/__sandbox{path}", json=body)
-            answer.raise_for_status()
-            return answer.json()
+        answer = await self.http.request(method, f"{self.url}/__sandbox{path}", json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def written(self) -> list[int | None]:
+        """The statuses of all writes the vendor was asked for since the last reset, as the client saw them."""
+        asked = (await self.side("GET", f"/requests?vendor={self.kind.vendor}"))["requests"]
+        return [r["status"] for r in asked if r["method"] not in READS and re.search(self.kind.writes, r["path"])]
 
     def held(self) -> list[dict[str, Any]]:
         """What the vendor holds, without what a repeat may move: ids it drew and times it noted."""

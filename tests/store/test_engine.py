@@ -258,7 +258,7 @@ async def test_a_lost_claim_counts_as_a_failure_and_is_looked_up_first(engine: E
     assert (row["state"], row["claim"], row["failures"]) == ("done", 2, 1)
     assert len(engine.destination.looked) == 1
     late = store.Settlement(claimed[0].deliveries[0], DeliveryState.DEAD, code="x", cause="x", fix="x")
-    ours = await engine.db.run(store.settle, [store.Ledger((late,))], now)
+    ours = await engine.db.run(store.settle, [store.Closing((late,))], now)
     assert ours == set()
     assert await engine.states() == ["done"]
 
@@ -305,3 +305,31 @@ async def test_a_batch_is_sealed_once_and_tried_again_as_it_was(engine: Engine, 
     assert (first.id, first.first_seq, first.last_seq) == (second.id, second.first_seq, second.last_seq)
     assert [j.event.id for j in first.jobs] == [j.event.id for j in second.jobs] == ["evt_0", "evt_1", "evt_2"]
     assert await engine.states() == ["done"] * 3 + ["waiting"] * 2
+
+
+@pytest.mark.parametrize("engine", ["state", "ledger"], indirect=True)
+async def test_a_delivery_that_kills_its_workers_dies_and_takes_no_neighbour_along(
+    engine: Engine, clock: Clock
+) -> None:
+    await engine.accept(*started(engine), event("evt_2", "customer.created", customer("cus_2")))
+    ledger = engine.destination.policy.kind == "ledger"
+
+    async def claim_and_die() -> list[str]:
+        now = datetime.fromtimestamp(clock(), UTC)
+        claims = await engine.db.run(
+            store.claim, "vendor", now, lease=60, lanes=9, per_lane=9, ledger=ledger, bodies=False
+        )
+        return [d.event.id for c in claims for d in c.deliveries]
+
+    assert await claim_and_die() == ["evt_c", "evt_2"]
+    await engine.db.fetch_text("UPDATE lanes SET due_at = NULL, lease_until = NULL WHERE key = 'cus_2'")
+    for _ in range(3):
+        clock.advance(61)
+        assert await claim_and_die() == ["evt_c"]
+    clock.advance(3 * 86400)
+    await engine.drain()
+    (row, _) = await engine.rows()
+    assert (row["state"], row["code"], row["failures"]) == ("dead", "workers_lost", 4)
+    assert engine.destination.sent == []
+    attempts = await engine.db.fetch_text("SELECT outcome, claim FROM attempts WHERE delivery_id = 1 ORDER BY id")
+    assert [(a["outcome"], a["claim"]) for a in attempts] == [("lost", i) for i in range(1, 5)]

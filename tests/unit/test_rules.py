@@ -44,9 +44,9 @@ LEVELS: dict[str, int] = {
     "hub.auth": 8,
     "hub.api": 9,
     "hub.app": 10,
-    "hub.bench": 12,
+    "hub.bench": 13,
     "hub.commands": 12,
-    "hub.cli": 13,
+    "hub.cli": 14,
 }
 """A module may import what is on a lower level than its own (or its own package)."""
 
