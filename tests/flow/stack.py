@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import httpx
 import orjson
 import pytest
@@ -31,6 +32,7 @@ from connectors.stripe.simulator import StripeSimulator
 from connectors.stripe.simulator.webhooks import signature
 from hub import app
 from hub.app import Core
+from hub.db import Embedded
 from hub.worker import Workers
 from tests.conftest import Clock
 from tests.serving import served
@@ -38,14 +40,6 @@ from tests.serving import served
 START = 1_793_620_800  # 2026-11-02 12:00 UTC, in Stripe's business time
 TOKEN = "a-token-for-tests-of-24-characters"
 Event = dict[str, Any]
-
-WRITES: Mapping[str, str] = {
-    "salesforce": r"^/services/data/.*/composite/sobjects/",
-    "netsuite": r"^/services/rest/record/",
-    "avalara": r"^/api/v2/(transactions/|companies/.+/(void|commit))",
-    "s3": r"\.parquet$",
-}
-"""Where each vendor is written to."""
 
 
 @dataclass
@@ -62,9 +56,10 @@ class Vendors:
         httpx.post(f"{self.url}/__sandbox/reset", timeout=30).raise_for_status()
         self.heard.clear()
 
-    def fault(self, vendor: str, kind: str, *, times: int | None = 1, match: str | None = None, **more: Any) -> None:
-        """Something happens to requests of a vendor, its writes unless said otherwise."""
-        wanted = {"path_regex": match or WRITES[vendor]}
+    def fault(self, vendor: str, kind: str, match: str, *, times: int | None = 1, **more: Any) -> None:
+        """Something happens to requests of a vendor; `match` is `METHOD path`, the path as a regular expression."""
+        method, _, path = match.partition(" ")
+        wanted = {"method": method, "path_regex": path}
         asked = {"vendor": vendor, "match": wanted, "action": {"kind": kind, **more}, "times": times}
         httpx.post(f"{self.url}/__sandbox/faults", json=asked, timeout=30).raise_for_status()
 
@@ -86,6 +81,10 @@ class Vendors:
     def post(self, path: str, **params: Any) -> Any:
         """An operation at Stripe."""
         return self.stripe.call("POST", path, params)
+
+    def last(self, type_: str) -> Event:
+        """The last event of a type."""
+        return next(e for e in reversed(self.heard) if e["type"] == type_)
 
 
 @contextlib.contextmanager
@@ -168,6 +167,19 @@ class Hub:
 
 
 @contextlib.asynccontextmanager
+async def database(postgres: Embedded, template: str) -> AsyncIterator[str]:
+    """Address of a fresh, migrated database; for fixtures of a whole module, which cannot use a test's own."""
+    name = f"t_{os.urandom(6).hex()}"
+    admin = await asyncpg.connect(postgres.dsn)
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        yield postgres.address(name)
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@contextlib.asynccontextmanager
 async def hub(
     dsn: str, town: Vendors, clock: Clock, env: pytest.MonkeyPatch, **changes: str | None
 ) -> AsyncIterator[Hub]:
@@ -224,3 +236,94 @@ def _put(found: dict[str, Any], key: str, row: Any) -> None:
 
 def utc(moment: float) -> datetime:
     return datetime.fromtimestamp(moment, UTC)
+
+
+# A customer's life ----------------------------------------------------------------------------------------------------
+
+DAY, HOUR = 86400, 3600
+ADDRESS = {
+    "line1": "77 Marmalade Row", "city": "Bainbridge Island", "state": "WA", "postal_code": "98110", "country": "US",
+}  # fmt: skip
+
+
+def shop(town: Vendors) -> dict[str, str]:
+    """Seats at 20.00 a month, 8 percent tax on top, a coupon of 10 percent, and a customer."""
+    product = town.post("/v1/products", name="Seats", tax_code="txcd_10103001")["id"]
+    return {
+        "product": product,
+        "price": town.post(
+            "/v1/prices", product=product, currency="usd", unit_amount=2000, recurring={"interval": "month"}
+        )["id"],
+        "rate": town.post("/v1/tax_rates", display_name="Sales tax", percentage="8", inclusive=False)["id"],
+        "coupon": town.post("/v1/coupons", percent_off="10", duration="forever")["id"],
+        "customer": town.post("/v1/customers", name="Zelda Quillfeather", email="z@example.com", address=ADDRESS)["id"],
+    }
+
+
+def subscribe(town: Vendors, ids: Mapping[str, str], seats: int) -> Any:
+    """Seats, less 10 percent, plus 8 percent tax, paid at once."""
+    return town.post(
+        "/v1/subscriptions",
+        customer=ids["customer"],
+        items=[{"price": ids["price"], "quantity": seats}],
+        default_tax_rates=[ids["rate"]],
+        discounts=[{"coupon": ids["coupon"]}],
+    )
+
+
+def story(town: Vendors, ids: dict[str, str]) -> Iterator[str]:
+    """Sign-up, renewal, upgrade, failed payment and recovery, credit note, a voided invoice, a move, cancellation.
+
+    Yields each chapter's name when it is over; `ids` tells who is who.
+    Sign-up and renewal: 3 x 20.00 less 10 percent is 54.00, with tax 58.32. Upgrade to 5 seats halfway through a period:
+    50.00 - 30.00 less 10 percent is 18.00, with tax 19.44. Third period: 100.00 less 10 percent is 90.00, with tax 97.20.
+    One seat credited: 20.00 less 10 percent is 18.00, with tax 19.44.
+    """
+    ids |= shop(town)
+    sold = subscribe(town, ids, 3)
+    ids |= {"subscription": sold["id"], "first": sold["latest_invoice"]}
+    item = sold["items"]["data"][0]
+    yield "sign-up"
+    town.stripe.advance(30 * DAY + 2 * HOUR)
+    ids["second"] = latest(town, ids)
+    yield "renewal"
+    town.stripe.advance(item["current_period_end"] + 31 * DAY // 2 - town.stripe.now)
+    seats = [{"id": item["id"], "quantity": 5}]
+    town.post(f"/v1/subscriptions/{sold['id']}", items=seats, proration_behavior="always_invoice")
+    ids["upgrade"] = latest(town, ids)
+    yield "upgrade"
+    town.stripe.set_payment(ids["customer"], "fails")
+    town.stripe.advance(16 * DAY)
+    ids["third"] = latest(town, ids)
+    yield "failed payment"
+    town.stripe.set_payment(ids["customer"], "ok")
+    town.stripe.advance(6 * DAY)
+    yield "recovery"
+    line = town.stripe.call("GET", f"/v1/invoices/{ids['third']}/lines")["data"][0]["id"]
+    lines = [{"type": "invoice_line_item", "invoice_line_item": line, "quantity": 1}]
+    ids["note"] = town.post("/v1/credit_notes", invoice=ids["third"], lines=lines, refund_amount=1944)["id"]
+    yield "credit note"
+    ids["wrong"] = draft(town, ids["customer"])
+    town.post("/v1/invoiceitems", customer=ids["customer"], invoice=ids["wrong"], amount=12500, description="Training")
+    town.post(f"/v1/invoices/{ids['wrong']}/finalize")
+    town.stripe.advance(2 * DAY)
+    town.post(f"/v1/invoices/{ids['wrong']}/void")
+    yield "voided"
+    address = {**ADDRESS, "line1": "78 Marmalade Row"}
+    town.post(f"/v1/customers/{ids['customer']}", name="Zelda Quillfeather-Jones", address=address)
+    yield "move"
+    town.stripe.advance(HOUR)
+    town.stripe.call("DELETE", f"/v1/subscriptions/{sold['id']}", {})
+    yield "cancellation"
+
+
+def draft(town: Vendors, customer: str) -> str:
+    """An empty invoice that will be sent."""
+    made = town.post("/v1/invoices", customer=customer, collection_method="send_invoice", days_until_due=30)
+    return str(made["id"])
+
+
+def latest(town: Vendors, ids: Mapping[str, str]) -> str:
+    """The customer's newest invoice."""
+    found = town.stripe.call("GET", "/v1/invoices", {"customer": ids["customer"], "limit": 1})
+    return str(found["data"][0]["id"])
