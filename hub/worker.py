@@ -60,7 +60,7 @@ class Worker:
         self._deliverer, self._db, self._clock, self._poll = deliverer, db, clock, poll
         self._policy = deliverer.policy
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
@@ -70,7 +70,7 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop`. A database that is away is waited for."""
         away = 0.2
-        while not self._stopping:
+        while not self._stop.is_set():
             self._wake.clear()
             try:
                 begun = await self._begin() if len(self._tasks) < self._policy.slots else 0
@@ -79,12 +79,15 @@ class Worker:
             except UNAVAILABLE as error:
                 _log.warning("worker_waits_for_database", destination=self.name, error=type(error).__name__)
                 pause, away = away, min(away * 2, 5.0)
+            except Exception as error:  # noqa: BLE001 - a fault here must not end the other destinations' work
+                _log.error("worker_failed", destination=self.name, error=type(error).__name__, exc_info=error)
+                pause, away = away, min(away * 2, 60.0)
             if pause > 0 or len(self._tasks) >= self._policy.slots:
                 await self._rest(pause or self._poll)
 
     async def stop(self, limit: float) -> None:
         """Finish what is in flight within `limit` seconds; what then still runs is left to its lease."""
-        self._stopping = True
+        self._stop.set()
         self._wake.set()
         if self._tasks:
             _done, late = await asyncio.wait(self._tasks, timeout=limit)
@@ -103,7 +106,7 @@ class Worker:
 
     async def _begin(self, *, flush: bool = False) -> int:
         """Claim what is due and start carrying it out. Returns the number of lanes claimed."""
-        now = datetime.fromtimestamp(self._clock(), UTC)
+        now = self._now()
         deliverer = self._deliverer
         if isinstance(deliverer, LogDeliverer):
             return await self._begin_batch(deliverer, now, flush=flush)
@@ -119,12 +122,12 @@ class Worker:
             ledger=ledger,
             bodies=not deliverer.mapped,
         )
-        if self._stopping and claims:
+        if self._stop.is_set() and claims:
             await self._db.run(store.give_back, claims, now)
             return 0
         if ledger:
             for claim in claims:
-                self._start(deliverer.ledger(claim, lambda: self._stopping))
+                self._start(deliverer.ledger(claim, self._stop.is_set))
         elif claims:
             self._start(deliverer.state(claims))
         return len(claims)
@@ -134,6 +137,9 @@ class Worker:
             return 0  # one batch at a time: the lane is one
         claimed = await self._db.run(sealing.claim_batch, self.name, now, self._policy, flush=flush)
         if claimed is None:
+            return 0
+        if self._stop.is_set():
+            await self._db.run(store.give_back, [claimed[0]], now)
             return 0
         self._start(deliverer.batch(*claimed))
         return 1
@@ -151,16 +157,19 @@ class Worker:
             _log.error("carrying_out_failed", destination=self.name, error=type(error).__name__, exc_info=error)
 
     async def _until_due(self) -> float:
-        due: datetime | None = (await self._db.fetch("next_due", self.name))[0][0]
+        due: datetime | None = (await self._db.fetch("next_due", self.name, self._now()))[0][0]
         if due is None:
             return self._poll
         return max(0.01, min(self._poll, due.timestamp() - self._clock()))
 
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
     async def _rest(self, seconds: float) -> None:
-        if isinstance(self._deliverer, LogDeliverer) and not self._stopping:
-            await asyncio.sleep(min(LOG_LOOK, seconds) if not self._tasks else 0.01)
+        filling = isinstance(self._deliverer, LogDeliverer) and not self._tasks
+        heard = self._stop if filling else self._wake
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            await asyncio.wait_for(heard.wait(), max(LOG_LOOK, seconds) if filling else seconds)
 
 
 class Workers:

@@ -14,6 +14,7 @@ from typing import Any
 
 from hub.config import Settings
 from hub.db import Embedded
+from hub.errors import ConfigError
 
 WITH_PARENT = "HUB_CHILD_OF"
 """Set for children of `hub up` and `hub demo`: they stop when the pipe from their parent closes, however it ends."""
@@ -68,6 +69,18 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def require_port(host: str, port: int, setting: str) -> None:
+    """Raises `ConfigError` if a port is taken, before anything is started."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                [f"{setting}: {host}:{port} cannot be listened on ({error.strerror}); choose another port"]
+            ) from error
 
 
 def on_signals(stop: Callable[[], None]) -> None:

@@ -50,6 +50,7 @@ def server(application: ASGIApp, host: str, port: int, *, shutdown: float) -> Se
 async def serve(settings: Settings, stripe: VendorSettings, dsn: str) -> None:
     """Run the web process until a signal."""
     log.configure(settings.log_level)
+    common.require_port(settings.host, settings.port, "HUB_PORT")
     core = await app.open_core(settings, stripe, dsn)
     web = server(app.web(core, stripe), settings.host, settings.port, shutdown=settings.shutdown_seconds)
     common.on_signals(lambda: setattr(web, "should_exit", True))
@@ -96,6 +97,7 @@ async def sandbox(
 
     if not is_loopback(host):
         raise ConfigError([f"the sandbox listens on loopback only, not on {host}: its credentials are public"])
+    common.require_port(host, port, "--port")
     webhooks = Webhooks(webhook_url, secret, duplicates, disorder) if webhook_url and secret else None
     application = create(seed=seed, clock=time.time, webhooks=webhooks, business_rate=business)
     web = server(application, host, port, shutdown=2)

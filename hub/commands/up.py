@@ -38,7 +38,11 @@ async def migrate_in_child(dsn: str, env: dict[str, str]) -> None:
 
 async def up(*, with_sandbox: bool, sandbox_port: int, console: Console, events_per_second: float | None) -> int:
     """Run until Ctrl-C. Returns the exit code."""
-    folder = _data_dir()
+    wanted = read(Settings)
+    common.require_port(wanted.host, wanted.port, "HUB_PORT")
+    if with_sandbox:
+        common.require_port("127.0.0.1", sandbox_port, "--sandbox-port")
+    folder = common.data_dir(wanted)
     console.print(f"[dim]data and logs in {folder}[/]")
     embedded = await _database(folder, console, with_sandbox=with_sandbox)
     dsn = os.environ["HUB_DATABASE_URL"]
@@ -77,10 +81,6 @@ async def up(*, with_sandbox: bool, sandbox_port: int, console: Console, events_
             embedded.stop()
     console.print("stopped cleanly; nothing that was accepted is lost")
     return 0
-
-
-def _data_dir() -> Path:
-    return common.data_dir(read(Settings))
 
 
 async def _database(folder: Path, console: Console, *, with_sandbox: bool) -> Embedded | None:

@@ -129,7 +129,10 @@ FROM unnest($1::bigint[], $2::int[], $4::text[]) AS u (id, claim, state)
 WHERE d.id = u.id AND d.claim = u.claim AND d.state = 'claimed';
 
 -- name: next_due
-SELECT min(due_at) FROM lanes WHERE destination = $1 AND due_at IS NOT NULL AND lease_until IS NULL;
+-- Null while it is paused: then there is nothing to wake for but the end of the pause, and polling sees that.
+SELECT min(due_at) FROM lanes
+WHERE destination = $1 AND due_at IS NOT NULL AND lease_until IS NULL
+  AND NOT EXISTS (SELECT FROM destinations p WHERE p.name = $1 AND p.paused_until > $2);
 
 -- name: newest
 -- The mirror: of each object the events of its highest rank and, among these, of its latest second. Usually one; what to

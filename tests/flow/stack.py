@@ -27,6 +27,7 @@ from connectors.sandbox.app import Sandbox, create
 from connectors.sandbox.environment import environment
 from connectors.sandbox.lake import lake_events
 from connectors.sandbox.s3 import S3Simulator
+from connectors.simulator import Simulator
 from connectors.stripe.sandbox_env import WEBHOOK_SECRET
 from connectors.stripe.simulator import StripeSimulator
 from connectors.stripe.simulator.webhooks import signature
@@ -91,7 +92,7 @@ class Vendors:
 def vendors() -> Iterator[Vendors]:
     """Serve the sandbox. One at a time in a process: moto's S3 is one."""
     stripe = StripeSimulator(seed=7, clock=time.time, start=START)
-    simulators = {
+    simulators: dict[str, Simulator] = {
         "stripe": stripe,
         "salesforce": SalesforceSimulator(seed=7, clock=time.time),
         "netsuite": NetSuiteSimulator(seed=7, clock=time.time),
@@ -142,8 +143,8 @@ class Hub:
         for _ in range(turns):
             await self.workers.drain(flush=True)
             rows = await self.core.db.fetch_text(
-                "SELECT min(greatest(l.due_at, p.paused_until)) FROM lanes l JOIN destinations p ON p.name = l.destination"
-                " WHERE l.due_at IS NOT NULL AND coalesce(p.paused_until, '-infinity') < 'infinity'"
+                "SELECT min(greatest(l.due_at, p.paused_until)) FROM lanes l"
+                " JOIN destinations p ON p.name = l.destination WHERE l.due_at IS NOT NULL AND coalesce(p.paused_until, '-infinity') < 'infinity'"
             )
             due: datetime | None = rows[0][0]
             if due is None:
@@ -236,94 +237,3 @@ def _put(found: dict[str, Any], key: str, row: Any) -> None:
 
 def utc(moment: float) -> datetime:
     return datetime.fromtimestamp(moment, UTC)
-
-
-# A customer's life ----------------------------------------------------------------------------------------------------
-
-DAY, HOUR = 86400, 3600
-ADDRESS = {
-    "line1": "77 Marmalade Row", "city": "Bainbridge Island", "state": "WA", "postal_code": "98110", "country": "US",
-}  # fmt: skip
-
-
-def shop(town: Vendors) -> dict[str, str]:
-    """Seats at 20.00 a month, 8 percent tax on top, a coupon of 10 percent, and a customer."""
-    product = town.post("/v1/products", name="Seats", tax_code="txcd_10103001")["id"]
-    return {
-        "product": product,
-        "price": town.post(
-            "/v1/prices", product=product, currency="usd", unit_amount=2000, recurring={"interval": "month"}
-        )["id"],
-        "rate": town.post("/v1/tax_rates", display_name="Sales tax", percentage="8", inclusive=False)["id"],
-        "coupon": town.post("/v1/coupons", percent_off="10", duration="forever")["id"],
-        "customer": town.post("/v1/customers", name="Zelda Quillfeather", email="z@example.com", address=ADDRESS)["id"],
-    }
-
-
-def subscribe(town: Vendors, ids: Mapping[str, str], seats: int) -> Any:
-    """Seats, less 10 percent, plus 8 percent tax, paid at once."""
-    return town.post(
-        "/v1/subscriptions",
-        customer=ids["customer"],
-        items=[{"price": ids["price"], "quantity": seats}],
-        default_tax_rates=[ids["rate"]],
-        discounts=[{"coupon": ids["coupon"]}],
-    )
-
-
-def story(town: Vendors, ids: dict[str, str]) -> Iterator[str]:
-    """Sign-up, renewal, upgrade, failed payment and recovery, credit note, a voided invoice, a move, cancellation.
-
-    Yields each chapter's name when it is over; `ids` tells who is who.
-    Sign-up and renewal: 3 x 20.00 less 10 percent is 54.00, with tax 58.32. Upgrade to 5 seats halfway through a period:
-    50.00 - 30.00 less 10 percent is 18.00, with tax 19.44. Third period: 100.00 less 10 percent is 90.00, with tax 97.20.
-    One seat credited: 20.00 less 10 percent is 18.00, with tax 19.44.
-    """
-    ids |= shop(town)
-    sold = subscribe(town, ids, 3)
-    ids |= {"subscription": sold["id"], "first": sold["latest_invoice"]}
-    item = sold["items"]["data"][0]
-    yield "sign-up"
-    town.stripe.advance(30 * DAY + 2 * HOUR)
-    ids["second"] = latest(town, ids)
-    yield "renewal"
-    town.stripe.advance(item["current_period_end"] + 31 * DAY // 2 - town.stripe.now)
-    seats = [{"id": item["id"], "quantity": 5}]
-    town.post(f"/v1/subscriptions/{sold['id']}", items=seats, proration_behavior="always_invoice")
-    ids["upgrade"] = latest(town, ids)
-    yield "upgrade"
-    town.stripe.set_payment(ids["customer"], "fails")
-    town.stripe.advance(16 * DAY)
-    ids["third"] = latest(town, ids)
-    yield "failed payment"
-    town.stripe.set_payment(ids["customer"], "ok")
-    town.stripe.advance(6 * DAY)
-    yield "recovery"
-    line = town.stripe.call("GET", f"/v1/invoices/{ids['third']}/lines")["data"][0]["id"]
-    lines = [{"type": "invoice_line_item", "invoice_line_item": line, "quantity": 1}]
-    ids["note"] = town.post("/v1/credit_notes", invoice=ids["third"], lines=lines, refund_amount=1944)["id"]
-    yield "credit note"
-    ids["wrong"] = draft(town, ids["customer"])
-    town.post("/v1/invoiceitems", customer=ids["customer"], invoice=ids["wrong"], amount=12500, description="Training")
-    town.post(f"/v1/invoices/{ids['wrong']}/finalize")
-    town.stripe.advance(2 * DAY)
-    town.post(f"/v1/invoices/{ids['wrong']}/void")
-    yield "voided"
-    address = {**ADDRESS, "line1": "78 Marmalade Row"}
-    town.post(f"/v1/customers/{ids['customer']}", name="Zelda Quillfeather-Jones", address=address)
-    yield "move"
-    town.stripe.advance(HOUR)
-    town.stripe.call("DELETE", f"/v1/subscriptions/{sold['id']}", {})
-    yield "cancellation"
-
-
-def draft(town: Vendors, customer: str) -> str:
-    """An empty invoice that will be sent."""
-    made = town.post("/v1/invoices", customer=customer, collection_method="send_invoice", days_until_due=30)
-    return str(made["id"])
-
-
-def latest(town: Vendors, ids: Mapping[str, str]) -> str:
-    """The customer's newest invoice."""
-    found = town.stripe.call("GET", "/v1/invoices", {"customer": ids["customer"], "limit": 1})
-    return str(found["data"][0]["id"])
