@@ -147,7 +147,7 @@ def web(core: Core, stripe: VendorSettings) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/webhooks/stripe", endpoint.receive, methods=["POST"]),
+            Route("/webhooks/stripe", endpoint, methods=["POST"]),
             *health(core),
             *api.routes(core.db, core.clock, token.get_secret_value()),
         ],

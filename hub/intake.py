@@ -15,10 +15,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+import orjson
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from hub import envelope, log, signature, store
 from hub.db import SQL, UNAVAILABLE, Connection, Database
@@ -29,9 +30,31 @@ from hub.routing import Router
 from hub.store import Accepted
 
 MOST_IN_A_GROUP = 256
-RETRY_SOON = {"retry-after": "5"}
+RETRY_SOON = ((b"retry-after", b"5"),)
 
 _log = log.get()
+
+
+Header: TypeAlias = tuple[bytes, bytes]
+
+
+class Answer(NamedTuple):
+    """What goes back."""
+
+    status: int
+    headers: list[Header]
+    body: bytes
+
+
+def answer(status: int, content: dict[str, Any], *headers: Header) -> Answer:
+    """A JSON answer."""
+    body = orjson.dumps(content)
+    length = (b"content-length", str(len(body)).encode())
+    return Answer(status, [(b"content-type", b"application/json"), length, *headers], body)
+
+
+ACCEPTED = answer(200, {"received": True, "repeat": False})
+REPEAT = answer(200, {"received": True, "repeat": True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +69,11 @@ class Limits:
 
 
 class Intake:
-    """The webhook endpoint and the group commit behind it."""
+    """The webhook endpoint, a plain ASGI application, and the group commit behind it.
+
+    It speaks ASGI itself: request and response objects, and a task for each time limit, cost more than verifying,
+    reading and storing an event.
+    """
 
     def __init__(
         self,
@@ -66,19 +93,28 @@ class Intake:
         self._metrics = metrics
         self._grouper: Grouper[Accepted, int | None] = Grouper(self._write, most=MOST_IN_A_GROUP)
 
-    async def receive(self, request: Request) -> Response:  # noqa: PLR0911 - one return per answer in the list above
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The endpoint."""
+        try:
+            answer = await self._answer(dict(scope["headers"]), receive)
+        except ClientDisconnect:
+            self._count("disconnected")
+            return
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, headers: dict[bytes, bytes], receive: Receive) -> Answer:
         started = self._clock()
         try:
-            body = await asyncio.wait_for(self._body(request), self._limits.body_seconds)
+            async with asyncio.timeout(self._limits.body_seconds):
+                body = await self._body(headers, receive)
         except TimeoutError:
             return self._refuse(408, "slow_body", f"the body did not arrive within {self._limits.body_seconds:g} s")
-        except ClientDisconnect:
-            return self._refuse(400, "disconnected", "the client went away before the body was complete")
         if body is None:
             return self._refuse(413, "too_large", f"the body is larger than {self._limits.body_bytes} bytes")
         try:
-            signature.verify(body, request.headers.get("stripe-signature"), self._secrets, started)
+            signed = headers.get(b"stripe-signature", b"").decode("latin-1")
+            signature.verify(body, signed, self._secrets, started)
         except SignatureError as error:
             return self._refuse(400, error.reason, str(error))
         received_at = datetime.fromtimestamp(started, UTC)
@@ -88,36 +124,43 @@ class Intake:
             return await self._keep(body, str(error), received_at)
         accepted = self._router.decide(event, received_at)
         try:
-            seq = await asyncio.wait_for(self._grouper.put(accepted), self._limits.store_seconds)
+            async with asyncio.timeout(self._limits.store_seconds):
+                seq = await self._grouper.put(accepted)
         except UNAVAILABLE as error:
             return self._unavailable(error)
-        self._count("repeat" if seq is None else "accepted")
+        repeat = seq is None
+        self._count("repeat" if repeat else "accepted")
         self._seconds.observe(self._clock() - started)
         _log.info(
             "received",
             id=event.id,
             type=event.type,
             object=event.object_id,
-            repeat=seq is None,
-            disposition=accepted.disposition.value,
+            repeat=repeat,
+            disposition=accepted.disposition,
             to=[r.destination for r in accepted.routes],
         )
-        return JSONResponse({"received": True, "repeat": seq is None})
+        return REPEAT if repeat else ACCEPTED
 
-    async def _body(self, request: Request) -> bytes | None:
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body, or None once it is larger than allowed: it is never read to the end then."""
         most = self._limits.body_bytes
-        declared = request.headers.get("content-length", "")
+        declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > most:
             return None
         parts: list[bytes] = []
-        size = 0
-        async for part in request.stream():
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            part: bytes = message.get("body", b"")
             size += len(part)
             if size > most:
                 return None
             parts.append(part)
-        return b"".join(parts)
+            more = message.get("more_body", False)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _write(self, group: Sequence[Accepted]) -> list[int | None]:
         """One transaction for a group. An id twice in it was stored once: the first is new, the second a repeat."""
@@ -125,22 +168,22 @@ class Intake:
         fresh = await self._db.run(store.accept, group, now)
         return [fresh.pop(item.event.id, None) for item in group]
 
-    async def _keep(self, body: bytes, reason: str, received_at: datetime) -> Response:
+    async def _keep(self, body: bytes, reason: str, received_at: datetime) -> Answer:
         try:
             kept = await self._db.run(_keep_rejected, received_at, reason, body)
         except UNAVAILABLE as error:
             return self._unavailable(error)
         return self._refuse(400, "not_an_event", f"{reason}; the body is kept as rejected body {kept}")
 
-    def _unavailable(self, error: BaseException) -> Response:
+    def _unavailable(self, error: BaseException) -> Answer:
         return self._refuse(
             503, "store_unavailable", f"the event store is away ({type(error).__name__}); send it again", RETRY_SOON
         )
 
-    def _refuse(self, status: int, reason: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    def _refuse(self, status: int, reason: str, message: str, headers: Sequence[Header] = ()) -> Answer:
         self._count(reason)
         _log.warning("refused", status=status, reason=reason)
-        return JSONResponse({"error": {"code": reason, "message": message}}, status_code=status, headers=headers)
+        return answer(status, {"error": {"code": reason, "message": message}}, *headers)
 
     def _count(self, result: str) -> None:
         child = self._results.get(result)

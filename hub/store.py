@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
+import orjson
 
 from hub.db import SQL, Connection
 from hub.model import Delivery, DeliveryState, Disposition, Event, EventKind, Link, NewEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """One delivery to be: which destination, in which lane, due when."""
 
     destination: str
@@ -25,8 +25,7 @@ class Route:
     due_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """An event with what was decided about it."""
 
     event: NewEvent
@@ -39,16 +38,36 @@ async def accept(connection: Connection[Any], items: Sequence[Accepted], now: da
     """Store events, their deliveries and wake the lanes. Returns id -> seq of those that
     were new; repeats, also within `items`, change nothing."""
     items = list({i.event.id: i for i in reversed(items)}.values())[::-1]
-    events = [i.event for i in items]
-    routes = [(i.event.id, r) for i in items for r in i.routes]
+    events, routes = [], []
+    for item in items:
+        e = item.event
+        events.append(
+            {
+                "id": e.id,
+                "kind": e.kind,
+                "type": e.type,
+                "account": e.account,
+                "api_version": e.api_version,
+                "livemode": e.livemode,
+                "object_type": e.object_type,
+                "object_id": e.object_id,
+                "customer_id": e.customer_id,
+                "rank": e.rank,
+                "created": e.created.timestamp(),
+                "received_at": e.received_at.timestamp(),
+                "disposition": item.disposition,
+                "note": item.note,
+            }
+        )
+        for route in item.routes:
+            routes.append(
+                {"id": e.id, "destination": route.destination, "lane": route.lane, "due_at": route.due_at.timestamp()}
+            )
     rows = await connection.fetch(
         SQL["accept"],
-        *_columns(events, "id", "kind", "type", "account", "api_version", "livemode", "object_type", "object_id"),
-        *_columns(events, "customer_id", "rank", "created", "received_at"),
-        *_columns(items, "disposition", "note"),
-        *_columns(events, "body"),
-        [id_ for id_, _ in routes],
-        *_columns([r for _, r in routes], "destination", "lane", "due_at"),
+        orjson.dumps(events).decode(),
+        [item.event.body for item in items],
+        orjson.dumps(routes).decode(),
         now,
     )
     return {row["id"]: row["seq"] for row in rows}

@@ -44,9 +44,9 @@ RETURNING d.id;
 -- looks again when done. $1 destination, $2 lane
 WITH woken AS (
     UPDATE lanes l
-    SET due_at = (SELECT min(d.due_at) FROM deliveries d
+    SET due_at = (SELECT min(coalesce(d.due_at, d.lease_until)) FROM deliveries d
                   WHERE d.destination = l.destination AND d.lane = l.key
-                    AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND d.state IN ('waiting', 'unknown'))
+                    AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND d.state NOT IN ('held', 'dead'))
     WHERE l.destination = $1 AND l.key = $2 AND l.lease_until IS NULL
 )
 SELECT pg_notify('hub_wake', $1);

@@ -109,13 +109,14 @@ FROM unnest($2::text[], $3::text[], $4::bigint[]) AS u (lane, object_id, by)
 WHERE d.destination = $1 AND d.lane = u.lane AND d.object_id = u.object_id AND d.state = 'dead' AND d.id <> u.by;
 
 -- name: release_lanes
--- The claim is over: due again when the earliest open delivery is, or never. $1 destinations, $2 keys, $3 lane claims
+-- The claim is over: due again when the earliest open delivery is, or never. One that is still claimed was lost with its
+-- worker and waits for its turn: due since its lease ended. $1 destinations, $2 keys, $3 lane claims
 WITH released AS (
     UPDATE lanes l
     SET lease_until = NULL,
-        due_at = (SELECT min(d.due_at) FROM deliveries d
+        due_at = (SELECT min(coalesce(d.due_at, d.lease_until)) FROM deliveries d
                   WHERE d.destination = l.destination AND d.lane = l.key
-                    AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND d.state IN ('waiting', 'unknown'))
+                    AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND d.state NOT IN ('held', 'dead'))
     FROM unnest($1::text[], $2::text[], $3::int[]) AS u (destination, key, claim)
     WHERE l.destination = u.destination AND l.key = u.key AND l.claim = u.claim
     RETURNING l.destination, l.due_at

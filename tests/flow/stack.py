@@ -27,7 +27,6 @@ from connectors.sandbox.app import Sandbox, create
 from connectors.sandbox.environment import environment
 from connectors.sandbox.lake import lake_events
 from connectors.sandbox.s3 import S3Simulator
-from connectors.simulator import Simulator
 from connectors.stripe.sandbox_env import WEBHOOK_SECRET
 from connectors.stripe.simulator import StripeSimulator
 from connectors.stripe.simulator.webhooks import signature
@@ -41,6 +40,10 @@ from tests.serving import served
 START = 1_793_620_800  # 2026-11-02 12:00 UTC, in Stripe's business time
 TOKEN = "a-token-for-tests-of-24-characters"
 Event = dict[str, Any]
+NEXT_DUE = """
+SELECT min(greatest(l.due_at, p.paused_until)) FROM lanes l JOIN destinations p ON p.name = l.destination
+WHERE l.due_at IS NOT NULL AND coalesce(p.paused_until, '-infinity') < 'infinity'
+"""
 
 
 @dataclass
@@ -50,27 +53,32 @@ class Vendors:
     url: str
     sandbox: Sandbox
     stripe: StripeSimulator
+    http: httpx.Client
     heard: list[Event] = field(default_factory=list)
     """Every event since the last `reset`, in the order in which it happened."""
 
     def reset(self) -> None:
-        httpx.post(f"{self.url}/__sandbox/reset", timeout=30).raise_for_status()
+        self.http.post("/__sandbox/reset").raise_for_status()
         self.heard.clear()
 
-    def fault(self, vendor: str, kind: str, match: str, *, times: int | None = 1, **more: Any) -> None:
+    def fault(
+        self, vendor: str, kind: str, match: str = "", *, times: int | None = 1, probability: float = 1.0, **more: Any
+    ) -> None:
         """Something happens to requests of a vendor; `match` is `METHOD path`, the path as a regular expression."""
-        method, _, path = match.partition(" ")
-        wanted = {"method": method, "path_regex": path}
+        wanted: dict[str, Any] = {"probability": probability}
+        if match:
+            method, _, path = match.partition(" ")
+            wanted |= {"method": method, "path_regex": path}
         asked = {"vendor": vendor, "match": wanted, "action": {"kind": kind, **more}, "times": times}
-        httpx.post(f"{self.url}/__sandbox/faults", json=asked, timeout=30).raise_for_status()
+        self.http.post("/__sandbox/faults", json=asked).raise_for_status()
 
     def faults(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = httpx.get(f"{self.url}/__sandbox/faults", timeout=30).json()["faults"]
+        found: list[dict[str, Any]] = self.http.get("/__sandbox/faults").json()["faults"]
         return found
 
     def requests(self, vendor: str) -> list[dict[str, Any]]:
         """All requests to a vendor since the last `reset`, oldest first."""
-        answer = httpx.get(f"{self.url}/__sandbox/requests", params={"vendor": vendor}, timeout=30).json()
+        answer = self.http.get("/__sandbox/requests", params={"vendor": vendor}).json()
         found: list[dict[str, Any]] = answer["requests"]
         return found
 
@@ -92,7 +100,7 @@ class Vendors:
 def vendors() -> Iterator[Vendors]:
     """Serve the sandbox. One at a time in a process: moto's S3 is one."""
     stripe = StripeSimulator(seed=7, clock=time.time, start=START)
-    simulators: dict[str, Simulator] = {
+    simulators: dict[str, Any] = {
         "stripe": stripe,
         "salesforce": SalesforceSimulator(seed=7, clock=time.time),
         "netsuite": NetSuiteSimulator(seed=7, clock=time.time),
@@ -100,8 +108,8 @@ def vendors() -> Iterator[Vendors]:
         "s3": S3Simulator(seed=7, clock=time.time),
     }
     sandbox = create(seed=7, clock=time.time, simulators=simulators)
-    with served(sandbox) as url:
-        town = Vendors(url, sandbox, stripe)
+    with served(sandbox) as url, httpx.Client(base_url=url, verify=False, timeout=30) as http:
+        town = Vendors(url, sandbox, stripe, http)
         stripe.listen(lambda event: town.heard.append(orjson.loads(orjson.dumps(event))))
         yield town
 
@@ -142,10 +150,7 @@ class Hub:
         """Do what is due, move the clock to when the next is, and so on until nothing is; what is paused stays."""
         for _ in range(turns):
             await self.workers.drain(flush=True)
-            rows = await self.core.db.fetch_text(
-                "SELECT min(greatest(l.due_at, p.paused_until)) FROM lanes l"
-                " JOIN destinations p ON p.name = l.destination WHERE l.due_at IS NOT NULL AND coalesce(p.paused_until, '-infinity') < 'infinity'"
-            )
+            rows = await self.core.db.fetch_text(NEXT_DUE)
             due: datetime | None = rows[0][0]
             if due is None:
                 return

@@ -9,6 +9,7 @@ import asyncio
 import copy
 import random
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -164,6 +165,26 @@ async def test_lost_replies_to_every_kind_of_write_leave_no_trace(
     # One call of Salesforce's may carry many deliveries; boto3 tries twice before it tells.
     assert lost.pop("salesforce") >= 6
     assert lost == {"netsuite": 8, "avalara": 5, "s3_lake": 1}
+    assert picture(town) == straight
+
+
+MISHAPS = ("lost_reply", "lost_reply_html", "lost_reply_500", "drop", "html", "limit", "expired")
+
+
+async def test_whatever_goes_wrong_at_all_vendors_the_end_is_the_same(
+    straight: dict[str, Any], dsn: str, town: Vendors, clock: Clock, env: pytest.MonkeyPatch
+) -> None:
+    """Every request, reads and sign-ins included, has one chance in four that something happens to it."""
+    events = lived(town)
+    for vendor in ("stripe", *LOST):
+        for mishap in MISHAPS:
+            town.fault(vendor, mishap, times=None, probability=0.04)
+    async with hub(dsn, town, clock, env) as here:
+        await shuffled(here, events)
+        await settled(here)
+    hits = Counter(fault["vendor"] for fault in town.faults() for _ in range(fault["hits"]))
+    assert min(hits[vendor] for vendor in LOST) >= 3, hits
+    town.http.delete("/__sandbox/faults")
     assert picture(town) == straight
 
 

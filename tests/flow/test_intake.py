@@ -32,7 +32,7 @@ async def client(db: Database, clock: Clock) -> AsyncIterator[httpx.AsyncClient]
         livemode=False,
     )
     intake = Intake(db, router, [OLD, NEW], clock, metrics.create(), Limits(body_bytes=4096, store_seconds=3))
-    app = Starlette(routes=[Route("/webhooks/stripe", intake.receive, methods=["POST"])])
+    app = Starlette(routes=[Route("/webhooks/stripe", intake, methods=["POST"])])
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://hub") as http:
         yield http
