@@ -11,7 +11,7 @@ import orjson
 from hub import store
 from hub.db import Connection, Database
 from hub.model import Delivery, DeliveryState, Disposition, EventKind, Link, NewEvent
-from hub.store import Accepted, AttemptLog, LaneClaim, Closing, Release, Route, Settlement
+from hub.store import Accepted, AttemptLog, Closing, LaneClaim, Release, Route, Settlement
 
 NOW = datetime.fromtimestamp(1_790_000_000, UTC)
 LEDGER, CRM, LAKE = "netsuite", "salesforce", "s3_lake"

@@ -34,7 +34,7 @@ class StripeSettings(VendorSettings):
     )
     account: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Connected accounts (acct_) whose events this hub also delivers, comma separated. Empty: only the key's own.",
+        description="Connected accounts (acct_) delivered too, comma separated. Empty: only the key's own account.",
     )
     livemode: bool = Field(
         default=False,

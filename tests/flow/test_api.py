@@ -112,11 +112,13 @@ async def filled(db: Database) -> Database:
     first, second, third = lane.deliveries
     await settle(
         db,
-        claims,
+        [],
         settlement(first, DeliveryState.DONE, links=(link(), link("cus_1", "customer"))),
         settlement(second, DeliveryState.DEAD, "reject", failed=True),
     )
-    await settle(db, [], settlement(third, DeliveryState.HELD, "defer", held_by=second.id, note="held by delivery 2"))
+    await settle(
+        db, claims, settlement(third, DeliveryState.HELD, "defer", held_by=second.id, note="held by delivery 2")
+    )
     await accept(db, routed(new_event("evt_4", object_id="in_4"), LAKE))
     await accept(db, routed(new_event("evt_5", customer_id="cus_5", livemode=None, api_version=None), CRM))
     await claim(db, CRM, ledger=False)

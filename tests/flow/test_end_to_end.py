@@ -174,16 +174,16 @@ MISHAPS = ("lost_reply", "lost_reply_html", "lost_reply_500", "drop", "html", "l
 async def test_whatever_goes_wrong_at_all_vendors_the_end_is_the_same(
     straight: dict[str, Any], dsn: str, town: Vendors, clock: Clock, env: pytest.MonkeyPatch
 ) -> None:
-    """Every request, reads and sign-ins included, has one chance in four that something happens to it."""
+    """Every request, reads and sign-ins included, has nearly one chance in two that something happens to it."""
     events = lived(town)
     for vendor in ("stripe", *LOST):
         for mishap in MISHAPS:
-            town.fault(vendor, mishap, times=None, probability=0.04)
+            town.fault(vendor, mishap, times=None, probability=0.08)
     async with hub(dsn, town, clock, env) as here:
         await shuffled(here, events)
         await settled(here)
     hits = Counter(fault["vendor"] for fault in town.faults() for _ in range(fault["hits"]))
-    assert min(hits[vendor] for vendor in LOST) >= 3, hits
+    assert min(hits[vendor] for vendor in LOST) >= 2, hits
     town.http.delete("/__sandbox/faults")
     assert picture(town) == straight
 
@@ -359,9 +359,7 @@ async def test_a_document_that_does_not_add_up_is_not_sent_and_shows_the_arithme
         await here.deliver([altered(finalized, "evt_wrong", obj={"total": 5833})])
         await here.work()
         dead = await here.rows(state="dead")
-        assert [(d["destination"], d["code"]) for d in dead] == [
-            ("avalara", "does_not_add_up"), ("netsuite", "does_not_add_up"),
-        ]  # fmt: skip
+        assert {d["destination"]: d["code"] for d in dead} == dict.fromkeys(["avalara", "netsuite"], "does_not_add_up")
         for letter in dead:
             assert f"{invoice} does not add up" in letter["cause"]
             sums = "line amounts 6000 - discounts 600 + exclusive taxes 432 = 5832, but total is 5833: off by 1"

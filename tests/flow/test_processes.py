@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -147,7 +148,7 @@ async def test_sigterm_finishes_what_is_under_way_gives_back_the_rest_and_anothe
     signups(town, 3)
     await accepted(dsn, town, monkeypatch, **changes)
     env = stack.settings(town.url, dsn, **changes)
-    town.fault("netsuite", "latency", "PUT /record/v1/invoice/", delay_ms=2500)
+    town.fault("netsuite", "latency", "PUT /record/v1/invoice/", delay_ms=1500)
     first = start("work", **env)
     await first.until("a slow call", lambda: bool(writes(town, "netsuite", "/invoice/")))
     assert await first.end() == 0, first.told()
@@ -204,10 +205,17 @@ async def test_a_worker_killed_between_the_vendors_answer_and_its_own_note_leave
     assert [k for k in found["salesforce"] if "Invoice" in k] == [f"Stripe_Invoice__c {invoice}"]
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """PostgreSQL runs as another user than root, whom pytest's own folders keep out."""
+    with tempfile.TemporaryDirectory(prefix="hub-goes-") as folder:
+        yield Path(folder)
+
+
 async def test_a_database_that_goes_and_comes_back_costs_nothing_but_time(
-    tmp_path: Path, town: Vendors, start: Callable[..., Child]
+    short_folder: Path, town: Vendors, start: Callable[..., Child]
 ) -> None:
-    server = await asyncio.to_thread(Embedded, tmp_path / "pg", scratch=True)
+    server = await asyncio.to_thread(Embedded, short_folder / "pg", scratch=True)
     try:
         dsn = server.create_database()
         await migrate(dsn)
@@ -220,7 +228,7 @@ async def test_a_database_that_goes_and_comes_back_costs_nothing_but_time(
         early, late = town.heard[:12], town.heard[12:]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=False) as http:
             await web.until("readiness", lambda: answers(http, "/readyz", 200))
-            town.fault("netsuite", "latency", "PUT /record/v1/customer/", delay_ms=3000)
+            town.fault("netsuite", "latency", "PUT /record/v1/customer/", delay_ms=6000)
             assert [await sent(http, event) for event in early] == [200] * len(early)
             await worker.until("a call", lambda: bool(writes(town, "netsuite", "/customer/")))
             await asyncio.to_thread(server._server.stop)
