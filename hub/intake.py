@@ -165,7 +165,7 @@ class Intake:
     async def _write(self, group: Sequence[Accepted]) -> list[int | None]:
         """One transaction for a group. An id twice in it was stored once: the first is new, the second a repeat."""
         now = datetime.fromtimestamp(self._clock(), UTC)
-        fresh = await self._db.run(store.accept, group, now)
+        fresh = await self._db.run_one(store.accept, group, now)
         return [fresh.pop(item.event.id, None) for item in group]
 
     async def _keep(self, body: bytes, reason: str, received_at: datetime) -> Answer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ class _LibraryFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[0]:
             line["error"] = record.exc_info[0].__name__
+            frames = traceback.extract_tb(record.exc_info[2])[-6:]
+            line["at"] = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
         return orjson.dumps(line).decode()
 
 

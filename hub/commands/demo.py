@@ -204,6 +204,7 @@ async def _settled(db: Database, say: Any, alive: Callable[[], None]) -> None:
 async def _result(
     application: Any, sender: Any, db: Database, lake_events: Any, sandbox_url: str, started: float
 ) -> tuple[dict[str, Any], TieOut]:
+    calls = {v: application.recorder.totals[v].requests for v in application.simulators}  # before we read the lake
     states = {name: simulator.state() for name, simulator in application.simulators.items()}
     lake = await asyncio.to_thread(lake_events, f"{sandbox_url}/s3")
     sent = [row[0] for row in await db.fetch_text(SQL["source_event_ids"])]
@@ -215,7 +216,7 @@ async def _result(
         "events": sender.events,
         "duplicates_sent": sender.duplicates_sent,
         "deliveries": deliveries,
-        "vendor_calls": {v: application.recorder.totals[v].requests for v in application.simulators},
+        "vendor_calls": calls,
         "tie_out": {
             "invoices": tie.invoices,
             "amount_differences": len(tie.amounts),

@@ -40,6 +40,7 @@ def server(application: ASGIApp, host: str, port: int, *, shutdown: float) -> Se
             log_config=None,
             server_header=False,
             date_header=True,
+            proxy_headers=False,  # nothing here looks at the client's address
             backlog=2048,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(1, int(shutdown)),
