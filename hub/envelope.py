@@ -30,7 +30,7 @@ def read(body: bytes, received_at: datetime) -> NewEvent:
     if not isinstance(decoded, dict):
         raise EnvelopeError(f"the body is a JSON {type(decoded).__name__}, not an object")
     id_, type_ = decoded.get("id"), decoded.get("type")
-    if not _is_id(id_) or not _is_id(type_):
+    if _text(id_) is None or _text(type_) is None:
         raise EnvelopeError("the body has no event id or no event type (strings of 1 to 255 characters)")
     if decoded.get("object") == "v2.core.event":
         return _thin(decoded, body, received_at)
@@ -102,13 +102,9 @@ def _time(value: object, otherwise: datetime) -> datetime:
     return otherwise
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= 255 and "\x00" not in value
-
-
 def _text(value: object) -> str | None:
-    """A string PostgreSQL can hold, else None."""
-    return value if _is_id(value) and isinstance(value, str) else None
+    """A string PostgreSQL can hold and an index can carry, else None."""
+    return value if isinstance(value, str) and 0 < len(value) <= 255 and "\x00" not in value else None
 
 
 def _flag(value: object) -> bool | None:

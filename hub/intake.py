@@ -65,7 +65,7 @@ class Limits:
     body_seconds: float = 10.0
     """A client slower than this at sending its body is cut off."""
     store_seconds: float = 8.0
-    """Longer than this without a durable commit is answered 503: Stripe's own patience ends not much later."""
+    """A group that takes longer than this to commit is answered 503: Stripe's own patience ends not much later."""
 
 
 class Intake:
@@ -91,7 +91,13 @@ class Intake:
         self._seconds = metrics.ack_seconds
         self._results: dict[str, Any] = {}
         self._metrics = metrics
-        self._grouper: Grouper[Accepted, int | None] = Grouper(self._write, most=MOST_IN_A_GROUP)
+        self._grouper: Grouper[Accepted, int | None] = Grouper(
+            # One at a time: every group takes the row of the lake's lane, so a second could only wait for the first,
+            # and be smaller.
+            self._write,
+            most=MOST_IN_A_GROUP,
+            lanes=1,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The endpoint."""
@@ -105,11 +111,15 @@ class Intake:
 
     async def _answer(self, headers: dict[bytes, bytes], receive: Receive) -> Answer:
         started = self._clock()
+        deadline = _Deadline(self._limits.body_seconds)
         try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                body = await self._body(headers, receive)
-        except TimeoutError:
+            body = await self._body(headers, receive)
+        except asyncio.CancelledError:
+            if not deadline.passed():
+                raise
             return self._refuse(408, "slow_body", f"the body did not arrive within {self._limits.body_seconds:g} s")
+        finally:
+            deadline.met()
         if body is None:
             return self._refuse(413, "too_large", f"the body is larger than {self._limits.body_bytes} bytes")
         try:
@@ -124,8 +134,7 @@ class Intake:
             return await self._keep(body, str(error), received_at)
         accepted = self._router.decide(event, received_at)
         try:
-            async with asyncio.timeout(self._limits.store_seconds):
-                seq = await self._grouper.put(accepted)
+            seq = await self._grouper.put(accepted)
         except UNAVAILABLE as error:
             return self._unavailable(error)
         repeat = seq is None
@@ -165,7 +174,8 @@ class Intake:
     async def _write(self, group: Sequence[Accepted]) -> list[int | None]:
         """One transaction for a group. An id twice in it was stored once: the first is new, the second a repeat."""
         now = datetime.fromtimestamp(self._clock(), UTC)
-        fresh = await self._db.run_one(store.accept, group, now)
+        async with asyncio.timeout(self._limits.store_seconds):
+            fresh = await self._db.run_one(store.accept, group, now)
         return [fresh.pop(item.event.id, None) for item in group]
 
     async def _keep(self, body: bytes, reason: str, received_at: datetime) -> Answer:
@@ -190,6 +200,32 @@ class Intake:
         if child is None:
             child = self._results[result] = self._metrics.received.labels(result)
         child.inc()
+
+
+class _Deadline:
+    """What `asyncio.timeout` does, for the one place where its cost shows: a single timer, cancelled when met."""
+
+    __slots__ = ("_passed", "_task", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._passed = False
+        self._task = asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._pass)
+
+    def _pass(self) -> None:
+        self._passed = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def passed(self) -> bool:
+        """Whether the cancellation that was just caught is ours; if so it is taken back."""
+        if self._passed and self._task is not None:
+            return self._task.uncancel() == 0
+        return False
+
+    def met(self) -> None:
+        """In time."""
+        self._timer.cancel()
 
 
 async def _keep_rejected(connection: Connection[Any], received_at: datetime, reason: str, body: bytes) -> int:

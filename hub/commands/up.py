@@ -20,7 +20,7 @@ from rich.text import Text
 
 from hub import app, log
 from hub.commands import common
-from hub.commands.processes import server
+from hub.commands.processes import server, spare_the_collector
 from hub.config import Settings, read
 from hub.db import UNAVAILABLE, Embedded
 
@@ -61,6 +61,7 @@ async def up(*, with_sandbox: bool, sandbox_port: int, console: Console, events_
         web = server(app.web(core, stripe), settings.host, settings.port, shutdown=settings.shutdown_seconds)
         stop = asyncio.Event()
         common.on_signals(stop.set)
+        spare_the_collector()
         serving = asyncio.create_task(web.serve())
         workers = await _start_workers(folder)
         children.append(workers)
