@@ -16,7 +16,7 @@ from hub import log, sealing, store
 from hub.db import UNAVAILABLE, Database
 from hub.deliver import Deliverer, LogDeliverer
 from hub.grouping import Grouper
-from hub.store import Closing
+from hub.store import Closing, LaneClaim
 
 PER_LANE = 50
 """Most deliveries of one lane in a claim."""
@@ -127,9 +127,9 @@ class Worker:
             return 0
         if ledger:
             for claim in claims:
-                self._start(deliverer.ledger(claim, self._stop.is_set))
+                self._start(deliverer.ledger(claim, self._stop.is_set), [claim])
         elif claims:
-            self._start(deliverer.state(claims))
+            self._start(deliverer.state(claims), claims)
         return len(claims)
 
     async def _begin_batch(self, deliverer: LogDeliverer, now: datetime, *, flush: bool) -> int:
@@ -141,13 +141,28 @@ class Worker:
         if self._stop.is_set():
             await self._db.run(store.give_back, [claimed[0]], now)
             return 0
-        self._start(deliverer.batch(*claimed))
+        self._start(deliverer.batch(*claimed), [claimed[0]])
         return 1
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _start(self, work: Coroutine[Any, Any, None], claims: Sequence[LaneClaim]) -> None:
+        task = asyncio.create_task(self._carry_out(work, claims))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+
+    async def _carry_out(self, work: Coroutine[Any, Any, None], claims: Sequence[LaneClaim]) -> None:
+        """Only reading for a delivery can fail for want of a database, which is before anything is sent for it
+        (settling waits): what is still claimed then goes back uncounted as soon as there is a database again.
+        """
+        try:
+            await work
+        except UNAVAILABLE as error:
+            _log.warning("given_back", destination=self.name, error=type(error).__name__)
+            while True:
+                try:
+                    await self._db.run(store.give_back, claims, self._now())
+                    return
+                except UNAVAILABLE:
+                    await asyncio.sleep(1.0)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -35,6 +35,7 @@ CLOSED: dict[str, tuple[str, str]] = {
     "AccessDenied": ("S3 does not let us write there", _RIGHTS),
     "AllAccessDisabled": ("the bucket is disabled", _RIGHTS),
     "403": ("S3 does not let us read back what is there", f"{_RIGHTS} {_LOGIN}"),  # a HEAD does not say which
+    "400": ("S3 does not understand who we are", f"{_LOGIN} {_ADDRESS}"),  # all a HEAD says of an expired or wrong key
     "KMS.AccessDeniedException": ("we may not use the bucket's encryption key", _RIGHTS),
     "KMS.DisabledException": (
         "the bucket's encryption key is disabled",

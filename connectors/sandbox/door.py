@@ -48,6 +48,8 @@ class Door:
             verdict = self._faults.decide(self._vendor, method, path)
             seen.faults = verdict.fault_ids
             if verdict.delay_ms:
+                # The request is here whole before it is slow: a client that gives up does not undo it.
+                receive = await _received(receive)
                 await asyncio.sleep(verdict.delay_ms / 1000)
             inner = {**scope, "root_path": f"{scope.get('root_path', '')}/{self._vendor}"}
             await self._act(verdict.action, seen, inner, receive, send)
@@ -95,6 +97,19 @@ def _noting(seen: Recorded, send: Send) -> Send:
         await send(message)
 
     return noting
+
+
+async def _received(receive: Receive) -> Receive:
+    """The whole request, taken in now; to be received once more from memory."""
+    messages: list[Message] = []
+    while not messages or messages[-1].get("more_body"):
+        messages.append(await receive())
+    waiting = iter(messages)
+
+    async def again() -> Message:
+        return next(waiting, None) or await receive()
+
+    return again
 
 
 async def _swallow(message: Message) -> None:

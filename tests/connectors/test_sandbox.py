@@ -127,7 +127,7 @@ def test_latency(box: Box) -> None:
     began = time.monotonic()
     assert box.get().status_code == 200
     assert time.monotonic() - began >= 0.15
-    assert box.recorded()[0]["duration"] >= 0.15
+    assert box.recorded()[0]["duration"] >= 0.149  # timers round to a millisecond
 
 
 def test_latency_adds_to_another_fault(box: Box) -> None:

@@ -333,3 +333,31 @@ async def test_a_delivery_that_kills_its_workers_dies_and_takes_no_neighbour_alo
     assert engine.destination.sent == []
     attempts = await engine.db.fetch_text("SELECT outcome, claim FROM attempts WHERE delivery_id = 1 ORDER BY id")
     assert [(a["outcome"], a["claim"]) for a in attempts] == [("lost", i) for i in range(1, 5)]
+
+
+async def test_all_that_a_dead_worker_held_of_one_lane_comes_back(engine: Engine, clock: Clock) -> None:
+    await engine.accept(*started(engine), event("evt_1", "invoice.finalized", invoice("open")))
+    now = datetime.fromtimestamp(clock(), UTC)
+    await engine.db.run(store.claim, "vendor", now, lease=60, lanes=9, per_lane=9, ledger=True, bodies=False)
+    clock.advance(61)
+    await engine.drain()
+    assert await engine.states() == ["done", "done"]
+
+
+async def test_a_database_lost_before_the_send_gives_the_claim_back_uncounted(engine: Engine, clock: Clock) -> None:
+    class Away:
+        async def read(self, object_type: str, object_id: str) -> None:
+            raise ConnectionResetError
+
+    away = Away()
+    there, engine.source.read = engine.source.read, away.read  # type: ignore[method-assign]
+    await engine.accept(event("evt_1", "invoice.finalized", invoice("open")))
+    worker = engine.workers._workers["vendor"]
+    assert await worker._begin() == 1
+    await asyncio.gather(*worker._tasks)
+    (row,) = await engine.rows()
+    assert (row["state"], row["failures"]) == ("waiting", 0)
+    engine.source.objects["cus_1"] = customer()
+    engine.source.read = there  # type: ignore[method-assign]
+    await engine.drain()
+    assert await engine.states() == ["done"]
