@@ -142,7 +142,7 @@ class Web(Starlette):
         self._webhooks = webhooks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One comparison more for everything else, a tenth less work for what comes by the thousand."""
+        """One comparison more for everything else, less work for what comes by the thousand."""
         if scope["type"] == "http" and scope["path"] == WEBHOOKS and scope["method"] == "POST":
             await self._webhooks(scope, receive, send)
         else:

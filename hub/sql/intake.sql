@@ -1,6 +1,6 @@
 -- name: accept
 -- Events, their deliveries and the woken lanes, in one statement and so in one transaction. Rows come as one JSON array and
--- not as an array per column: encoding twenty arrays cost the web process as much as all the rest of a request. The order
+-- not as an array per column: encoding twenty arrays was the web process's largest single cost. The order
 -- of lanes is fixed so that two of these never wait for each other in a circle. A lane that is claimed keeps the end of its
 -- lease as due time: whoever settles it looks again. Returns one row per event that was new.
 -- $1 events, $2 their bodies in the same order, $3 routes, $4 now; times in JSON are Unix seconds

@@ -18,15 +18,15 @@ CREATE TABLE events (
     note         text,
     body         bytea       NOT NULL
 ) WITH (toast_tuple_target = 8160);
--- A typical event (2-3 KB) stays in the row as it came: compressing it would cost more than the whole insert.
+-- A typical event (2-3 KB) stays in the row as it came: compressing it is work on the busiest path.
 
 -- The mirror: the newest snapshot of an object is the first row of this index (hub.ordering says why this order).
 CREATE INDEX events_object ON events (object_id, rank DESC, created DESC, seq DESC) WHERE object_id IS NOT NULL;
 
 CREATE INDEX events_not_routed ON events (seq) WHERE disposition IN ('unmapped', 'other_account', 'other_mode');
 
--- No foreign key to events: both rows are written by one statement, retention removes both, and the check would cost
--- a tenth of what intake costs altogether.
+-- No foreign key to events: both rows are written by one statement, retention removes both, and the check would run
+-- four times per event on the busiest path.
 CREATE TABLE deliveries (
     id               bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_seq        bigint      NOT NULL,
