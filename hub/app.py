@@ -100,14 +100,14 @@ def read_settings(*, serving: bool) -> tuple[Settings, VendorSettings]:
         stripe = config.read(table("stripe"))
     except ConfigError as error:
         problems += error.problems
-    if settings is not None:
-        problems += [
-            f"HUB_DESTINATIONS: there is no destination {d!r}; there are {', '.join(sorted(set(KINDS) - {FETCHER}))}"
-            for d in settings.destinations
-            if d not in KINDS or d == FETCHER
-        ]
-        if serving and settings.api_token is None:
-            problems.append("HUB_API_TOKEN: is required to serve; make one with `openssl rand -hex 24`")
+    named = settings.destinations if settings else os.environ.get("HUB_DESTINATIONS", "").split(",")
+    problems += [
+        f"HUB_DESTINATIONS: there is no destination {d!r}; there are {', '.join(sorted(set(KINDS) - {FETCHER}))}"
+        for d in named
+        if d.strip() and (d.strip() not in KINDS or d.strip() == FETCHER)
+    ]
+    if settings is not None and serving and settings.api_token is None:
+        problems.append("HUB_API_TOKEN: is required to serve; make one with `openssl rand -hex 24`")
     if serving and stripe is not None and not getattr(stripe, "webhook_secrets", ()):
         problems.append(
             "HUB_STRIPE_WEBHOOK_SECRETS: is required to serve; it is the endpoint's signing secret (whsec_...)"

@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Stripe tells it what happened; it makes Salesforce, NetSuite, AvaTax and the lake agree.",
 )
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 240)  # into a file or a pipe: one line a row
 err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -183,6 +183,7 @@ def config(json: Json = False) -> None:
         _print_json(rows)
         return
     table = Table("setting", "type", "default", "set", "meaning")
+    table.columns[0].no_wrap = True
     for row in rows:
         table.add_row(row["name"], row["type"], row["default"], row["value"] or "", row["help"])
     out.print(table)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import zoneinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -153,6 +154,17 @@ class Settings(VendorSettings):
         if value is not None and len(value.get_secret_value()) < 24:
             raise ValueError("is shorter than 24 characters; make one with `openssl rand -hex 24`")
         return value
+
+
+def where_set(table: type[VendorSettings]) -> dict[str, str]:
+    """Field -> value as text, for what is set in the environment or in `hub.toml`. Callers mask what is secret."""
+    prefix = str(table.model_config.get("env_prefix", ""))
+    found = {name: str(value) for name, value in _Toml(table)().items()}
+    for name in table.model_fields:
+        value = os.environ.get(f"{prefix}{name}".upper())
+        if value:
+            found[name] = value
+    return found
 
 
 Table = TypeVar("Table", bound=VendorSettings)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from pydantic import SecretStr
 
 from hub import app
-from hub.config import Settings, VendorSettings, read
+from hub.config import Settings, VendorSettings, read, where_set
 from hub.errors import ConfigError, OutcomeError
 from hub.mapping import FOLDER, MappingProblems, load, run_examples
 
@@ -94,11 +93,11 @@ def settings_table() -> list[dict[str, str]]:
     tables: list[type[VendorSettings]] = [Settings, *(app.table(v) for v in app.TABLES)]
     for cls in tables:
         prefix = str(cls.model_config.get("env_prefix", ""))
+        given = where_set(cls)
         for name, field in cls.model_fields.items():
-            alias = field.validation_alias
-            variable = str(alias) if isinstance(alias, str) else f"{prefix}{name}".upper()
+            variable = f"{prefix}{name}".upper()
             secret = _is_secret(field.annotation)
-            value = os.environ.get(variable)
+            value = given.get(name)
             rows.append(
                 {
                     "name": variable,
