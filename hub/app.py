@@ -13,7 +13,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -33,6 +34,7 @@ from hub.errors import ConfigError
 from hub.mapping import FOLDER, Mappings, load
 from hub.mirror import Mirror
 from hub.routing import Router
+from hub.sweep import Listing, Sweeper
 from hub.worker import Settler, Worker, Workers
 
 KINDS: Mapping[str, Kind] = {
@@ -203,6 +205,8 @@ async def gauges(core: Core) -> None:
         core.metrics.deliveries.labels(row["destination"], row["state"]).set(row["n"])
         if row["oldest"] is not None:
             core.metrics.oldest.labels(row["destination"]).set(max(0.0, (now - row["oldest"]).total_seconds()))
+    (last,) = await core.db.fetch("last_sweep")
+    core.metrics.swept_until.set(last["to_at"].timestamp() if last["to_at"] else 0)
     for row in await core.db.fetch("gauge_paused", now):
         core.metrics.paused.labels(row["name"]).set(row["paused"])
 
@@ -249,11 +253,39 @@ def with_policy(destination: Any, settings: Settings) -> Any:
     return destination
 
 
+def make_sweeper(core: Core, listing: Listing) -> Sweeper:
+    """What looks for missed webhooks."""
+    return Sweeper(
+        core.db,
+        listing,
+        core.router,
+        core.metrics,
+        core.clock,
+        overlap=timedelta(seconds=core.settings.sweep_overlap_seconds),
+        first=timedelta(hours=core.settings.sweep_first_hours),
+    )
+
+
+@asynccontextmanager
+async def sweeper(core: Core) -> AsyncIterator[Sweeper]:
+    """A sweeper with a connection to Stripe of its own: for the command."""
+    source = make_source()
+    try:
+        yield make_sweeper(core, source)
+    finally:
+        await source.close()
+
+
+def make_source() -> Any:
+    """Stripe, to be read from. No network."""
+    return importlib.import_module("connectors.stripe.source").create(config.read(table(FETCHER)))
+
+
 async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers, Callable[[], Any]]:
     """A worker per destination that can work; the others are marked paused with the reason. Second: how to close
     them.
     """
-    source = importlib.import_module("connectors.stripe.source").create(config.read(table(FETCHER)))
+    source = make_source()
     built, seen = build(core, source)
     rng = random.Random(seed)  # noqa: S311 - jitter, not a secret
     settle = Settler(core.db, core.clock)
@@ -288,4 +320,7 @@ async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers,
                 await one.destination.close()
         await source.close()
 
-    return Workers(workers, core.db), close
+    every = core.settings.sweep_minutes * 60
+    # Beside the deliveries, and through the same source: one rate limit towards Stripe.
+    beside = (partial(make_sweeper(core, source).on_schedule, every),) if every else ()
+    return Workers(workers, core.db, beside), close

@@ -174,6 +174,29 @@ def check(
 
 
 @app.command()
+def sweep(json: Json = False) -> None:
+    """Compare Stripe's list of events with what was received, and accept what is missing. Exit 1: a gap is left."""
+    from hub import app as root
+    from hub.commands import common
+    from hub.commands import sweep as command
+
+    settings, stripe = root.read_settings(serving=False)
+    dsn, embedded = common.database(settings)
+    try:
+        swept = common.run(command.sweep, settings, stripe, dsn, None if json else err)
+    finally:
+        if embedded:
+            embedded.stop()
+    if json:
+        _print_json(command.shown(swept))
+    else:
+        out.print(swept.said(), markup=False, soft_wrap=True)
+        if swept.note:
+            err.print(swept.note, style="red" if swept.gap else "yellow", markup=False, soft_wrap=True)
+    raise SystemExit(1 if swept.gap or swept.unreadable else 0)
+
+
+@app.command()
 def config(json: Json = False) -> None:
     """Every setting: name, type, default, what it does, and whether it is set. Secrets are never shown."""
     from hub.commands.check import settings_table

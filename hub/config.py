@@ -127,6 +127,21 @@ class Settings(VendorSettings):
     retry_budget_days: float = Field(
         3.0, gt=0, description="How long a failing delivery is tried before it is a dead letter."
     )
+    sweep_minutes: float = Field(
+        15.0,
+        ge=0,
+        le=1440,
+        description="How often workers look for missed webhooks in Stripe's list of events; 0: only `hub sweep` does.",
+    )
+    sweep_overlap_seconds: int = Field(
+        3600,
+        ge=0,
+        le=7 * 86400,
+        description="How far before the end of the last sweep the next one begins: an event may become visible late.",
+    )
+    sweep_first_hours: float = Field(
+        72.0, gt=0, le=720, description="How far back the very first sweep looks; Stripe lists 30 days."
+    )
     unknown_wait_seconds: float | None = Field(
         None,
         ge=0,

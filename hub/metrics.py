@@ -26,6 +26,9 @@ class Metrics:
     deliveries: Gauge
     oldest: Gauge
     paused: Gauge
+    swept_until: Gauge
+    sweep_missing: Counter
+    """Events that no webhook brought, by what became of them."""
 
 
 def create() -> Metrics:
@@ -49,4 +52,8 @@ def create() -> Metrics:
         deliveries=Gauge("hub_deliveries", "Open deliveries by state", ["destination", "state"], registry=registry),
         oldest=Gauge("hub_oldest_open_seconds", "Age of the oldest open delivery", ["destination"], registry=registry),
         paused=Gauge("hub_destination_paused", "1 while paused", ["destination"], registry=registry),
+        swept_until=Gauge("hub_swept_until_seconds", "Unix time up to which nothing is missing", registry=registry),
+        sweep_missing=Counter(
+            "hub_sweep_missing_total", "Events no webhook had brought", ["disposition"], registry=registry
+        ),
     )

@@ -188,20 +188,24 @@ class Worker:
 
 
 class Workers:
-    """All destinations of one process, and the ear that wakes them."""
+    """All destinations of one process, the ear that wakes them, and what else runs for ever beside them."""
 
-    def __init__(self, workers: Sequence[Worker], db: Database) -> None:
+    def __init__(
+        self, workers: Sequence[Worker], db: Database, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    ) -> None:
         self._workers = {w.name: w for w in workers}
         self._db = db
+        self._beside = tuple(beside)
 
     async def run(self, stop: asyncio.Event, limit: float) -> None:
         """Work until `stop` is set, then finish within `limit` seconds."""
         async with asyncio.TaskGroup() as group:
-            ear = group.create_task(self._listen())
+            idle = [group.create_task(self._listen()), *(group.create_task(run()) for run in self._beside)]
             loops = [group.create_task(w.run()) for w in self._workers.values()]
             await stop.wait()
             await asyncio.gather(*(w.stop(limit) for w in self._workers.values()))
-            ear.cancel()
+            for task in idle:
+                task.cancel()
             await asyncio.gather(*loops)
 
     async def drain(self, *, flush: bool = False) -> None:

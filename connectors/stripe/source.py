@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
+from connectors.stripe import listing
 from connectors.stripe.client import Api, Body
 from connectors.stripe.settings import StripeSettings
 from hub.errors import OutcomeError, Reject, Retry
@@ -44,8 +46,7 @@ FOLDERS: dict[str, str] = {
 }
 """Stripe's `object` -> where it is read under `/v1` (API reference)."""
 
-PAGE = 100
-"""The most Stripe gives at once."""
+PAGE = listing.PAGE
 _PAGES = 500
 _RELATED = re.compile(r"/v[12](/[A-Za-z0-9_.-]+)+")
 
@@ -104,6 +105,10 @@ class StripeSource:
         body = await self._api.get("/v1/events", limit=1)
         events = body.json()["data"] if body is not None else []
         return events[0] if events else None
+
+    def events(self, created_from: int, created_to: int) -> AsyncIterator[list[bytes]]:
+        """What happened from one second until before another, newest first, in pages; each event as Stripe wrote it."""
+        return listing.events(self._api, created_from, created_to)
 
     async def close(self) -> None:
         """Close the connections."""

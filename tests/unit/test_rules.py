@@ -39,6 +39,7 @@ LEVELS: dict[str, int] = {
     "hub.mirror": 5,
     "hub.compose": 6,
     "hub.intake": 6,
+    "hub.sweep": 6,
     "hub.deliver": 7,
     "hub.worker": 8,
     "hub.auth": 8,
