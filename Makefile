@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test check bench format lock clean
+.PHONY: help setup run test prove check bench format lock clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,9 @@ run: setup  ## the hub with a sandbox of all five vendors and a stream of busine
 
 test: setup  ## the whole test suite
 	$(BIN)/pytest -n 2 -q
+
+prove: setup  ## the long proofs: generated disorder, 200 kills; some minutes
+	$(BIN)/pytest -m prove -s tests/prove
 
 check: setup  ## format, lint, types, mappings and their examples
 	$(BIN)/ruff format --check .
