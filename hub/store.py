@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -321,8 +321,3 @@ async def links_of(
     """(object id, record) -> link, for one destination."""
     rows = await connection.fetch(SQL["links_of"], destination, list(object_ids))
     return {(r["object_id"], r["record"]): Link(**dict(r)) for r in rows}
-
-
-def in_seconds(now: datetime, seconds: float) -> datetime:
-    """`now` plus seconds."""
-    return now + timedelta(seconds=seconds)
