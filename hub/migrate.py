@@ -10,7 +10,7 @@ import asyncpg
 from hub.errors import HubError
 
 LOCK = 0x48554221  # "HUB!"
-HEAD = "0002"
+HEAD = "0004"
 """The schema this code is written for. A test holds it against the newest file in `hub/migrations/versions`."""
 
 

@@ -4,7 +4,7 @@
 -- What happened is only ever added to.
 GRANT SELECT, INSERT ON events, attempts TO hub_run;
 -- What becomes of it.
-GRANT SELECT, INSERT, UPDATE ON deliveries, lanes, batches, links, destinations, sweeps TO hub_run;
+GRANT SELECT, INSERT, UPDATE ON deliveries, lanes, batches, links, destinations, sweeps, turns TO hub_run;
 -- Signed bodies that are no events: the oldest make room.
 GRANT SELECT, INSERT, DELETE ON rejected_bodies TO hub_run;
 -- Every process looks at the schema's version before it starts.
