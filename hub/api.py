@@ -25,6 +25,7 @@ from typing import Any
 import asyncpg
 import orjson
 import yaml
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -33,6 +34,7 @@ from starlette.types import Receive, Scope, Send
 from hub import auth, log, operate, parameters, search
 from hub.db import UNAVAILABLE, Database
 from hub.errors import HubError
+from hub.mapping import Mappings
 from hub.model import DeliveryState, Disposition, EventKind
 from hub.operate import ConflictError, NotFoundError, ReasonError
 from hub.parameters import ParameterError, Query
@@ -47,25 +49,31 @@ Handler = Callable[[Request], Awaitable[Any]]
 _log = log.get()
 
 
-def routes(db: Database, clock: Callable[[], float], token: str) -> list[Route]:
-    """All routes of the API. `clock`: Unix seconds. Raises `ValueError` for an empty token."""
-    reads, buttons = _Reads(db, clock), _Buttons(db, clock)
+NO_MAPPINGS = Mappings({}, {})
+
+
+def routes(db: Database, clock: Callable[[], float], token: str, mappings: Mappings = NO_MAPPINGS) -> list[Route]:
+    """All routes of the API. `clock`: Unix seconds; `mappings`: which records can be linked. Raises `ValueError` for an
+    empty token."""
+    reads, buttons = _Reads(db, clock), _Buttons(db, clock, mappings)
     described = orjson.dumps(yaml.safe_load(DESCRIPTION.read_text("utf-8")))
 
     async def openapi(request: Request) -> Any:
         Query(request, ())
         return orjson.Fragment(described)
 
-    # Ids of events and objects are the source's: one with a slash in it must be found too, hence `path`.
+    # Ids of events and objects are the source's: one with a slash or a line break in it must be found too.
+    register_url_convertor("any", _Any())
     table: dict[str, dict[str, Handler]] = {
         "/events": {"GET": reads.events},
-        "/events/{id:path}": {"GET": reads.event},
+        "/events/{id:any}": {"GET": reads.event},
         "/deliveries": {"GET": reads.deliveries},
         "/deliveries/{id}": {"GET": reads.delivery},
         "/deliveries/{id}/retry": {"POST": buttons.retry},
         "/deliveries/{id}/skip": {"POST": buttons.skip},
+        "/deliveries/{id}/link": {"POST": buttons.link},
         "/dead-letters": {"GET": reads.dead_letters},
-        "/objects/{id:path}": {"GET": reads.object},
+        "/objects/{id:any}": {"GET": reads.object},
         "/destinations": {"GET": reads.destinations},
         "/destinations/{name}/pause": {"POST": buttons.pause},
         "/destinations/{name}/resume": {"POST": buttons.resume},
@@ -76,8 +84,20 @@ def routes(db: Database, clock: Callable[[], float], token: str) -> list[Route]:
     return [
         Route(f"{PREFIX}/openapi.json", Endpoint({"GET": openapi}, None)),
         *(Route(PREFIX + path, Endpoint(methods, guard)) for path, methods in table.items()),
-        Route(PREFIX + "/{rest:path}", Endpoint({}, guard)),
+        Route(PREFIX + "/{rest:any}", Endpoint({}, guard)),
     ]
+
+
+class _Any(Convertor[str]):
+    """Starlette's `path`, but for line breaks too: what no route takes would be answered in Starlette's own words."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
 
 
 class _RefusedError(HubError):
@@ -175,7 +195,7 @@ class _Reads:
         found = await self._db.run(search.reading, search.event, event_id)
         if found is None:
             raise NotFoundError(f"there is no event {event_id}")
-        return found | {"body": _as_received(found["body"])}
+        return found | {"body": None if found["body"] is None else _as_received(found["body"])}
 
     async def deliveries(self, request: Request) -> Any:
         query = Query(request, ("state", "destination", "object", "event", *PAGED))
@@ -236,8 +256,8 @@ class _Reads:
 class _Buttons:
     """The verbs. Each is logged with what it moved; the reason is kept with the delivery or destination."""
 
-    def __init__(self, db: Database, clock: Callable[[], float]) -> None:
-        self._db, self._clock = db, clock
+    def __init__(self, db: Database, clock: Callable[[], float], mappings: Mappings) -> None:
+        self._db, self._clock, self._mappings = db, clock, mappings
 
     async def retry(self, request: Request) -> Any:
         Query(request, ())
@@ -254,6 +274,16 @@ class _Buttons:
         done = await self._db.run(operate.skip, delivery_id, reason, _now(self._clock))
         _log.info("skipped", delivery=delivery_id, deliveries=done.deliveries, released=done.released)
         return {"skipped": done.deliveries, "released": done.released, "note": done.note}
+
+    async def link(self, request: Request) -> Any:
+        Query(request, ())
+        given = await parameters.texts(request, required=("vendor_id", "reason"), optional=("record", "instead_of"))
+        delivery_id = _path_number(request)
+        existing = operate.Existing(given["vendor_id"], given["reason"], given.get("record"), given.get("instead_of"))
+        done = await self._db.run(operate.link, delivery_id, existing, self._mappings, _now(self._clock))
+        _log.info("linked", delivery=delivery_id, record=done.record, key=done.key, released=done.released)
+        what = {"object_id": done.object_id, "record": done.record, "key": done.key, "vendor_id": done.vendor_id}
+        return {"linked": what, "released": done.released, "note": done.note}
 
     async def pause(self, request: Request) -> Any:
         Query(request, ())
@@ -273,10 +303,7 @@ class _Buttons:
 
 
 async def _reason(request: Request) -> str:
-    given = (await parameters.fields(request, ("reason",))).get("reason")
-    if not isinstance(given, str):
-        raise ParameterError('reason is missing: send {"reason": "why"}')
-    return given
+    return (await parameters.texts(request, required=("reason",)))["reason"]
 
 
 def _path_number(request: Request) -> int:

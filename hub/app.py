@@ -24,15 +24,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hub import api, config, intake, metrics, migrate
+from hub import api, config, intake, metrics, migrate, search
+from hub.backfill import Backfill
 from hub.compose import Composer
 from hub.config import Settings, VendorSettings
 from hub.db import UNAVAILABLE, Database
 from hub.deliver import Deliverer, LogDeliverer
-from hub.destination import Destination, Kind, LogDestination, Policy, Source
+from hub.destination import Destination, Kind, Limit, LogDestination, Policy, Source
 from hub.errors import ConfigError
+from hub.limits import Turns
 from hub.mapping import FOLDER, Mappings, load
 from hub.mirror import Mirror
+from hub.model import DeliveryState
+from hub.patience import Patience
+from hub.retention import Pruner
 from hub.routing import Router
 from hub.sweep import Listing, Sweeper
 from hub.worker import Settler, Worker, Workers
@@ -56,6 +61,9 @@ TABLES: Mapping[str, str] = {
 """Vendor -> name of its settings class in `connectors.<vendor>.settings`."""
 
 WEBHOOKS = "/webhooks/stripe"
+
+API_CONNECTIONS, HEALTH_CONNECTIONS = 4, 2
+"""Of the pool's eight, the most that questions and probes may hold: the rest is the intake's."""
 
 FETCHER = "stripe"
 """Not a destination of anybody's data: it turns thin notifications into events."""
@@ -122,9 +130,8 @@ def read_settings(*, serving: bool) -> tuple[Settings, VendorSettings]:
 async def open_core(settings: Settings, stripe: VendorSettings, dsn: str, *, pool: int = 8) -> Core:
     """Connect, check the schema, load the mappings. Raises `ConfigError`, `MappingProblems` or one of `UNAVAILABLE`."""
     mappings = load(settings.mappings_dir or FOLDER)
-    reached = await migrate.current(dsn)
-    if reached != migrate.HEAD:
-        raise ConfigError([f"the database schema is at {reached}, this hub needs {migrate.HEAD}: run `hub migrate`"])
+    if (problem := (await migrate.current(dsn)).problem()) is not None:
+        raise ConfigError([problem])
     router = Router(
         kinds={name: KINDS[name] for name in (*settings.destinations, FETCHER)},
         types=mappings.routes(),
@@ -170,7 +177,7 @@ def web(core: Core, stripe: VendorSettings) -> Starlette:
         routes=[
             Route(WEBHOOKS, endpoint, methods=["POST"]),
             *health(core),
-            *api.routes(core.db, core.clock, token.get_secret_value()),
+            *api.routes(core.db.share(API_CONNECTIONS), core.clock, token.get_secret_value(), core.mappings),
         ],
         lifespan=lifespan,
     )
@@ -179,18 +186,20 @@ def web(core: Core, stripe: VendorSettings) -> Starlette:
 def health(core: Core) -> list[Route]:
     """Is the process alive, can it work, and how is it doing: for orchestrators and Prometheus."""
 
+    db = core.db.share(HEALTH_CONNECTIONS)
+
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
     async def readyz(_request: Request) -> Response:
         try:
-            await core.db.fetch("ready")
+            await db.fetch("ready")
         except UNAVAILABLE as error:
             return JSONResponse({"status": "not ready", "reason": f"database: {type(error).__name__}"}, 503)
         return JSONResponse({"status": "ready"})
 
     async def scrape(_request: Request) -> Response:
-        await gauges(core)
+        await gauges(replace(core, db=db))
         return Response(generate_latest(core.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", scrape)]
@@ -201,14 +210,21 @@ async def gauges(core: Core) -> None:
     now = datetime.fromtimestamp(core.clock(), UTC)
     core.metrics.deliveries.clear()
     core.metrics.oldest.clear()
-    for row in await core.db.fetch("gauge_open"):
-        core.metrics.deliveries.labels(row["destination"], row["state"]).set(row["n"])
-        if row["oldest"] is not None:
-            core.metrics.oldest.labels(row["destination"]).set(max(0.0, (now - row["oldest"]).total_seconds()))
+    oldest: dict[str, datetime] = {}
+    for one in await core.db.run(search.reading, search.open_deliveries):
+        core.metrics.deliveries.labels(one.destination, one.state).set(one.n)
+        if one.state != DeliveryState.DEAD:  # dead letters wait for people, and their number says enough
+            oldest[one.destination] = min(oldest.get(one.destination, one.oldest), one.oldest)
+    for name, since in oldest.items():
+        core.metrics.oldest.labels(name).set(max(0.0, (now - since).total_seconds()))
     (last,) = await core.db.fetch("last_sweep")
     core.metrics.swept_until.set(last["to_at"].timestamp() if last["to_at"] else 0)
+    (gap,) = await core.db.fetch("open_gap")
+    core.metrics.gap.set((gap["gap_to"] - gap["gap_from"]).total_seconds() if gap["gap_from"] else 0)
     for row in await core.db.fetch("gauge_paused", now):
         core.metrics.paused.labels(row["name"]).set(row["paused"])
+        core.metrics.circuit.labels(row["name"]).set(row["circuit_open"])
+        core.metrics.share.labels(row["name"]).set(row["share"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +250,7 @@ def build(core: Core, source: Source) -> tuple[list[Built], dict[str, Any]]:
         seen |= {f"{name}_{key}": value for key, value in settings.model_dump(mode="json").items() if _is_plain(value)}
         create = importlib.import_module(f"connectors.{name}.destination").create
         # The fetcher reads through the same source as the mirror: one rate limit towards Stripe.
-        destination = create(settings, source) if name == FETCHER else create(settings)
+        destination = create(settings, source if name == FETCHER else make_limit(core, name, settings))
         found.append(Built(name, kind, with_policy(destination, core.settings)))
     return found, seen
 
@@ -267,25 +283,48 @@ def make_sweeper(core: Core, listing: Listing) -> Sweeper:
 
 
 @asynccontextmanager
+async def backfill(core: Core, patience: Patience) -> AsyncIterator[Backfill]:
+    """What brings objects in from Stripe's lists, with a connection to Stripe of its own."""
+    source = make_source(core)
+    mapped = frozenset(m.object for m in core.mappings.all())
+    try:
+        yield Backfill(core.db, source, core.router, core.clock, mapped, patience)
+    finally:
+        await source.close()
+
+
+def make_pruner(core: Core) -> Pruner | None:
+    """What removes settled history, or None if it is kept for ever."""
+    days = core.settings.retention_days
+    return Pruner(core.db, core.metrics, core.clock, timedelta(days=days)) if days else None
+
+
+@asynccontextmanager
 async def sweeper(core: Core) -> AsyncIterator[Sweeper]:
     """A sweeper with a connection to Stripe of its own: for the command."""
-    source = make_source()
+    source = make_source(core)
     try:
         yield make_sweeper(core, source)
     finally:
         await source.close()
 
 
-def make_source() -> Any:
+def make_source(core: Core) -> Any:
     """Stripe, to be read from. No network."""
-    return importlib.import_module("connectors.stripe.source").create(config.read(table(FETCHER)))
+    settings = config.read(table(FETCHER))
+    return importlib.import_module("connectors.stripe.source").create(settings, make_limit(core, FETCHER, settings))
+
+
+def make_limit(core: Core, name: str, settings: VendorSettings) -> Limit:
+    """How fast a vendor may be called by all processes together."""
+    return Turns(core.db, name, getattr(settings, "rate", None), core.clock)
 
 
 async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers, Callable[[], Any]]:
     """A worker per destination that can work; the others are marked paused with the reason. Second: how to close
     them.
     """
-    source = make_source()
+    source = make_source(core)
     built, seen = build(core, source)
     rng = random.Random(seed)  # noqa: S311 - jitter, not a secret
     settle = Settler(core.db, core.clock)
@@ -322,5 +361,7 @@ async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers,
 
     every = core.settings.sweep_minutes * 60
     # Beside the deliveries, and through the same source: one rate limit towards Stripe.
-    beside = (partial(make_sweeper(core, source).on_schedule, every),) if every else ()
+    sweeping = (partial(make_sweeper(core, source).on_schedule, every),) if every else ()
+    pruner = make_pruner(core)
+    beside = (*sweeping, *((pruner.on_schedule,) if pruner else ()))
     return Workers(workers, core.db, beside), close

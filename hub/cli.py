@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import orjson
@@ -197,6 +199,60 @@ def sweep(json: Json = False) -> None:
 
 
 @app.command()
+def backfill(
+    since: Annotated[
+        str | None, typer.Option(help="A day or moment, UTC: older invoices only if they were not final.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List and compare only; accept nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Bring in Stripe's objects as they are now, where events are lost for good. Exit 1: it is not complete."""
+    from hub import app as root
+    from hub.commands import backfill as command
+    from hub.commands import common
+
+    beginning = command.moment(since)
+    settings, stripe = root.read_settings(serving=False)
+    dsn, embedded = common.database(settings)
+    try:
+        done = common.run(command.backfill, settings, stripe, dsn, beginning, err, dry_run=dry_run)
+    finally:
+        if embedded:
+            embedded.stop()
+    if json:
+        _print_json(command.shown(done))
+    else:
+        out.print(command.table(done))
+        out.print(done.said(), markup=False, soft_wrap=True)
+        if done.note:
+            err.print(done.note, style="red", markup=False, soft_wrap=True)
+    raise SystemExit(0 if done.complete or (done.dry_run and done.note is None) else 1)
+
+
+@app.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be removed.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove settled history that is older than HUB_RETENTION_DAYS, in small steps; `hub work` does it every hour."""
+    from hub.commands import common
+    from hub.commands import prune as command
+    from hub.config import Settings, read
+
+    settings = read(Settings)
+    dsn, embedded = common.database(settings)
+    try:
+        pruned = common.run(command.prune, settings, dsn, None if json else err, dry_run=dry_run)
+    finally:
+        if embedded:
+            embedded.stop()
+    if json:
+        _print_json(command.shown(pruned))
+    else:
+        out.print(pruned.said(), markup=False, soft_wrap=True)
+
+
+@app.command()
 def config(json: Json = False) -> None:
     """Every setting: name, type, default, what it does, and whether it is set. Secrets are never shown."""
     from hub.commands.check import settings_table
@@ -259,20 +315,47 @@ def _show_demo(result: dict[str, Any], good: bool) -> None:  # noqa: FBT001
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="ingest, drain, memory, calls, or all.")] = "all",
-    seconds: Annotated[float, typer.Option(help="How long each load is offered.")] = 10.0,
-    customers: Annotated[int, typer.Option(help="calls: how many customers' lives.")] = 50,
+    what: Annotated[
+        str,
+        typer.Argument(help="ingest, drain, memory, calls, latency, growth, isolation, nodes, soak, or all."),
+    ] = "all",
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="How long each load is offered; isolation: each window. Default: 5 to 60 as it needs; "
+            "`hub bench soak`: 1800.",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="isolation, nodes: how often each form has its turn. Default: 2.")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="latency, isolation, soak: events a second. soak's default: half of the most."),
+    ] = None,
+    customers: Annotated[int, typer.Option(min=1, help="calls, latency: how many customers' lives.")] = 50,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Also write bench.json and the curves as SVG into this folder.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Measure this machine: acks and engine per second, memory, vendor calls per thousand events."""
+    """Measure this machine. All of it, in short forms, takes a quarter of an hour or more. Exit 1: a verdict is no."""
     module: Any = importlib.import_module("hub.bench")
     from hub.commands import common
 
-    results = common.run(module.run, what, seconds=seconds, customers=customers, console=None if json else err)
+    results = common.run(
+        module.run, what, seconds=seconds, rounds=rounds, rate=rate, customers=customers,
+        console=None if json else err,
+    )  # fmt: skip
+    if out_folder is not None:
+        for path in module.write(results, out_folder, datetime.now(UTC)):
+            err.print(f"written: {path}", markup=False, soft_wrap=True)
     if json:
-        _print_json(results)
+        _print_json(module.without_curves(results))
     else:
         out.print(module.render(results))
+    raise SystemExit(0 if module.passed(results) else 1)
 
 
 def _register_looking() -> None:

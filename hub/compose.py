@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from hub import store
 from hub.db import Database
 from hub.errors import ConservationError, MappingError, Outcome, Reject
 from hub.mapping import Mappings, RecordMapping, Skip, root_name
-from hub.mirror import Found, Mirror, Snapshot
-from hub.model import Event, Link, Record
+from hub.mirror import Found, Known, Mirror, Snapshot
+from hub.model import ADOPT, ADOPTED, LINKED, Event, Link, Record
+
+_Place: TypeAlias = tuple[str, str, bool]
+"""A record's place in a job: its kind, its key, and whether it is only adopted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,14 @@ class Composer:
 
     async def compose(self, wants: Sequence[Want]) -> list[Plan | Outcome]:
         """One plan, or the outcome that ends the attempt, per want. Never raises for a want's own trouble."""
-        as_of = max(w.event.created for w in wants)
+        known = Known(max(w.event.created for w in wants), max(w.event.seq for w in wants))
         round_ = _Round(self._mappings, self._settings)
         for want in wants:
             for mapping in want.mappings:
                 round_.add(mapping, want.object_id, want.event)
         pending = {w.object_id: w.object_type for w in wants}
         while pending:
-            round_.found.update(await self._mirror.newest(pending, as_of))
+            round_.found.update(await self._mirror.newest(pending, known))
             pending = round_.advance()
         ids = {n.object_id for n in round_.nodes.values()}
         links = await self._db.run(store.links_of, self._destination, sorted(ids))
@@ -156,7 +159,7 @@ class _Round:
 
     def plan(self, want: Want, links: Mapping[tuple[str, str], Link]) -> Plan | Outcome:
         """The records of a want, parents that are not linked yet first, nothing the vendor already holds as wanted."""
-        ordered: dict[tuple[str, str], Record] = {}
+        ordered: dict[_Place, Record] = {}
         notes: list[str] = []
         for mapping in want.mappings:
             made = self._make(mapping, want.object_id)
@@ -172,7 +175,9 @@ class _Round:
             trouble = self._parents(mapping, want.object_id, links, ordered)
             if trouble is not None:
                 return trouble
-            ordered[made.record, made.key] = replace(made, link=link)
+            if link is not None and link.digest == LINKED:
+                _adopt(link, ordered)
+            ordered[_place(made)] = replace(made, link=link)
         snapshot = self.found.get(want.object_id)
         why = snapshot.why if isinstance(snapshot, Snapshot) else ""
         return Plan(tuple(ordered.values()), "; ".join(notes) or None, why)
@@ -182,20 +187,24 @@ class _Round:
         mapping: RecordMapping,
         object_id: str,
         links: Mapping[tuple[str, str], Link],
-        ordered: dict[tuple[str, str], Record],
+        ordered: dict[_Place, Record],
     ) -> Outcome | None:
         for parent, parent_id in self.nodes[mapping.name, object_id].parents:
-            if (parent_id, parent.record) in links:
+            link = links.get((parent_id, parent.record))
+            if link is not None and link.digest != LINKED:
                 continue
             trouble = self._parents(parent, parent_id, links, ordered)
             if trouble is not None:
                 return trouble
+            if link is not None:
+                _adopt(link, ordered)  # as it is: its own mapping may be what could not be applied
+                continue
             made = self._make(parent, parent_id)
             if isinstance(made, Skip):
                 continue  # the vendor has no such record, by decision of the mapping
             if not isinstance(made, Record):
                 return made
-            ordered.setdefault((made.record, made.key), made)
+            ordered.setdefault(_place(made), made)
         return None
 
     def _make(self, mapping: RecordMapping, object_id: str) -> Record | Skip | Outcome:
@@ -219,6 +228,16 @@ class _Round:
                 "Nothing was sent. Compare the document in Stripe line by line. If Stripe is right, this is a gap in "
                 "the hub's arithmetic: report it with this text.",
             )
+
+
+def _place(record: Record) -> _Place:
+    return record.record, record.key, record.action == ADOPT
+
+
+def _adopt(link: Link, ordered: dict[_Place, Record]) -> None:
+    """What a person linked is found at the vendor, and given our key, before anything is written that needs it."""
+    record = Record(link.record, ADOPT, link.object_id, link.key, {}, ADOPTED, link.mapping, link)
+    ordered.setdefault(_place(record), record)
 
 
 def _reject(error: MappingError) -> Reject:

@@ -120,6 +120,21 @@ class Settings(VendorSettings):
         1.0, ge=0, le=60, description="How long a CRM update waits for more changes of the same object."
     )
     max_body_bytes: int = Field(2**20, ge=1024, le=64 * 2**20, description="Largest webhook body accepted, in bytes.")
+    max_connections: int = Field(
+        4096,
+        ge=16,
+        le=60_000,
+        description="Most connections at once; above it those make room that have kept the hub waiting longest.",
+    )
+    head_seconds: float = Field(
+        10.0, gt=0, le=300, description="How long a client may take to send a request's head, in seconds."
+    )
+    request_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=600,
+        description="How long it may take for the rest, and to read its answer; a webhook's body has 10 s in any case.",
+    )
     shutdown_seconds: float = Field(20.0, ge=0, description="On SIGTERM: time to finish what is in flight.")
     poll_seconds: float = Field(
         2.0, gt=0, le=60, description="Safety net: how often idle workers look without being woken."
@@ -142,6 +157,12 @@ class Settings(VendorSettings):
     sweep_first_hours: float = Field(
         72.0, gt=0, le=720, description="How far back the very first sweep looks; Stripe lists 30 days."
     )
+    retention_days: float = Field(
+        400.0,
+        ge=0,
+        le=36_500,
+        description="How long settled history is kept: bodies, deliveries, attempts. At least 30; 0: for ever.",
+    )
     unknown_wait_seconds: float | None = Field(
         None,
         ge=0,
@@ -153,6 +174,13 @@ class Settings(VendorSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
+
+    @field_validator("retention_days")
+    @classmethod
+    def _not_too_short(cls, value: float) -> float:
+        if 0 < value < 30:
+            raise ValueError("is less than 30, which is how long Stripe lists events; 0 keeps everything")
+        return value
 
     @field_validator("timezone")
     @classmethod

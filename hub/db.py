@@ -76,6 +76,12 @@ class Database:
         )
         return cls(pool, dsn)
 
+    def share(self, most: int) -> Database:
+        """The same pool for users who may hold so many of its connections at once, and who wait among themselves for
+        more: people's questions take seconds, and an event must not wait for them. Only the whole is closed.
+        """
+        return Database(cast("asyncpg.Pool[Any]", _Share(self._pool, most)), self.dsn)
+
     async def close(self) -> None:
         """Close the pool; a connection that does not end within 5 s is cut."""
         try:
@@ -141,6 +147,19 @@ class Database:
             yield
         finally:
             await connection.close(timeout=2)
+
+
+class _Share:
+    """As much of a pool as `Database` uses."""
+
+    def __init__(self, pool: asyncpg.Pool[Any], most: int) -> None:
+        self._pool, self._free = pool, asyncio.Semaphore(most)
+
+    @contextlib.asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        """A connection, when one of ours is free."""
+        async with self._free, self._pool.acquire() as connection:
+            yield connection
 
 
 async def _keep(_connection: Any) -> None:

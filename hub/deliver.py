@@ -14,21 +14,26 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 from hub import log
 from hub.compose import Composer, Plan, Want
 from hub.destination import Destination, LogDestination
 from hub.errors import Answer, Defer, Outcome, OutcomeError, Receipt, Retry, Unknown
-from hub.judge import Rules, judge, poison
+from hub.judge import Rules, judge, poison, sign
 from hub.mapping import Mappings
 from hub.metrics import Metrics
 from hub.model import Batch, Delivery, DeliveryState, Job
 from hub.retry import exhausted
 from hub.routing import Router
-from hub.store import AttemptLog, Closing, LaneClaim, Release, Settlement
+from hub.store import AttemptLog, Closing, LaneClaim, Release, Settlement, Sign
 
 Settle = Callable[[Closing], Awaitable[set[int]]]
 """Writes outcomes durably, however long the database is away; returns the delivery ids that were still ours."""
+
+SENDING = 0.8
+"""A call is given up after this share of the lease: what became of it is then written down within the rest."""
+Pause: TypeAlias = tuple[str, datetime, str]
 
 _log = log.get()
 
@@ -72,13 +77,19 @@ class Deliverer:
                     settlements.append(poison(carrier))
                 else:
                     carriers.append(carrier)
-        pauses: list[tuple[str, datetime, str]] = []
+        pauses: list[Pause] = []
+        signs: list[Sign] = []
+        begun = self._clock()
         for start in range(0, len(carriers), self.policy.batch):
-            for settled, pause in await self._attempt(carriers[start : start + self.policy.batch]):
-                settlements.append(settled)
-                pauses += [pause] if pause else []
+            if self._late(begun):
+                settlements += [_back(carrier, self._now(), None) for carrier in carriers[start:]]
+                break
+            results, said = await self._attempt(carriers[start : start + self.policy.batch])
+            settlements += [settled for settled, _ in results]
+            pauses += [pause for _, pause in results if pause]
+            signs += [said] if said else []
         releases = tuple(Release(c.destination, c.lane, c.claim) for c in claims)
-        await self._write(Closing(tuple(settlements), releases, tuple(dict.fromkeys(pauses))))
+        await self._write(Closing(tuple(settlements), releases, tuple(dict.fromkeys(pauses)), signs=tuple(signs)))
 
     async def ledger(self, claim: LaneClaim, stopping: Callable[[], bool]) -> None:
         """One lane, in order. What follows a document that is not finished waits with it; other documents go on."""
@@ -88,13 +99,15 @@ class Deliverer:
         rest = list(claim.deliveries)
         if not rest:
             await self._write(Closing((), release))
+        begun = self._clock()
         while rest:
             delivery = rest.pop(0)
             document = _document(delivery)
-            pauses: tuple[tuple[str, datetime, str], ...] = ()
+            pauses: tuple[Pause, ...] = ()
+            signs: tuple[Sign, ...] = ()
             until = waits.get(document, delivery.blocked_until)
             by = held.get(document, delivery.held_by)
-            if stopping():
+            if stopping() or self._late(begun):
                 settled = _back(delivery, self._now(), None)
             elif by is not None:
                 settled = Settlement(
@@ -105,24 +118,26 @@ class Deliverer:
             elif delivery.was_lost and exhausted(delivery.first_failure_at, self._now(), self.policy):
                 settled = poison(delivery)
             else:
-                ((settled, pause),) = await self._attempt([delivery])
+                ((settled, pause),), said = await self._attempt([delivery])
                 pauses = (pause,) if pause else ()
+                signs = (said,) if said else ()
             if settled.due_at is not None:
                 waits[document] = settled.due_at
             elif settled.state is DeliveryState.DEAD:
                 held[document] = delivery.id
-            ours = await self._write(Closing((settled,), () if rest else release, pauses))
+            ours = await self._write(Closing((settled,), () if rest else release, pauses, signs=signs))
             if delivery.id not in ours:
                 return  # the claim was lost: another worker has the lane now
 
     async def _attempt(
         self, deliveries: Sequence[Delivery]
-    ) -> list[tuple[Settlement, tuple[str, datetime, str] | None]]:
-        """Compose and send these deliveries; a settlement each, and the pause its outcome asks for."""
-        if not deliveries:
-            return []
+    ) -> tuple[list[tuple[Settlement, Pause | None]], Sign | None]:
+        """Compose and send these deliveries; a settlement each, with the pause its outcome asks for, and what it says
+        about the vendor.
+        """
         started, ticks = self._now(), self._clock()
-        outcomes = await self._outcomes(deliveries)
+        outcomes, heard = await self._outcomes(deliveries)
+        self._note_quota()
         ended = self._now()
         share = max(0, round((self._clock() - ticks) * 1000))
         results = []
@@ -136,10 +151,13 @@ class Deliverer:
                 pause = (self.destination.name, ended + timedelta(seconds=outcome.delay), outcome.reason)
             self._tell(delivery, settled)
             results.append((settled, pause))
-        return results
+        lanes = {d.lane for d in deliveries}
+        return results, sign(self.destination.name, lanes.pop() if len(lanes) == 1 else None, heard)
 
-    async def _outcomes(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+    async def _outcomes(self, deliveries: Sequence[Delivery]) -> tuple[list[Outcome], list[Outcome | None]]:
+        """An outcome each; and those that came from the destination, which composing them did not."""
         outcomes: dict[int, Outcome] = {}
+        heard: list[Outcome | None] = []
         jobs: list[Job] = []
         looking: list[Job] = []
         if self.mapped:
@@ -156,8 +174,14 @@ class Deliverer:
                     (looking if delivery.was_unknown else jobs).append(job)
         else:
             jobs = [Job(d.id, d.event, (), d.claim) for d in deliveries]
+        begun = self._clock()
         for job in looking:
+            if self._late(begun):
+                # A whole batch that died with its worker is looked for one by one, which may outlast the lease.
+                outcomes[job.delivery_id] = Defer("there was no time left to look for it: the next claim will", 0.0)
+                continue
             answer = await self._guard([job], lambda job=job: self._find(job))  # type: ignore[misc]
+            heard.append(answer[0])
             if answer[0] is None:
                 jobs.append(job)
             else:
@@ -169,7 +193,12 @@ class Deliverer:
                 outcomes[job.delivery_id] = outcome or Retry(
                     "no_outcome", "the destination gave no outcome for this job"
                 )
-        return [outcomes[d.id] for d in deliveries]
+                heard.append(outcomes[job.delivery_id])
+        return [outcomes[d.id] for d in deliveries], heard
+
+    def _late(self, begun: float) -> bool:
+        """Nothing is begun so late that the lease could end before it: others would then do it at the same time."""
+        return self._clock() - begun > self.policy.lease * (1 - SENDING)
 
     async def _find(self, job: Job) -> list[Outcome | None]:
         return [await self.destination.find(job)]
@@ -179,17 +208,24 @@ class Deliverer:
     ) -> Sequence[Outcome | None]:
         """A connector's own trouble becomes an outcome. What it raises unexpectedly may have come after the write."""
         try:
-            answers = await asyncio.wait_for(call(), self.policy.lease * 0.8)
+            answers = await asyncio.wait_for(call(), self.policy.lease * SENDING)
         except OutcomeError as error:
             return [error.outcome] * len(jobs)
         except TimeoutError:
-            return [Unknown(f"no answer within {self.policy.lease * 0.8:.0f} s")] * len(jobs)
+            return [Unknown(f"no answer within {self.policy.lease * SENDING:.0f} s")] * len(jobs)
         except Exception as error:  # noqa: BLE001 - every kind becomes an outcome that is written down
             _log.exception("connector_raised", destination=self.destination.name, error=type(error).__name__)
             return [Unknown(f"the connector raised {type(error).__name__}", Answer())] * len(jobs)
         if len(answers) != len(jobs):
             return [Unknown(f"the connector gave {len(answers)} outcomes for {len(jobs)} jobs")] * len(jobs)
         return answers
+
+    def _note_quota(self) -> None:
+        """The gauges of a vendor that says how much of a day's calls is used (`quota`)."""
+        quota: tuple[int, int] | None = getattr(self.destination, "quota", None)
+        if quota is not None:
+            self._metrics.quota_used.labels(self.destination.name).set(quota[0])
+            self._metrics.quota_allowed.labels(self.destination.name).set(quota[1])
 
     def _want(self, delivery: Delivery) -> Want | None:
         event = delivery.event
@@ -260,10 +296,11 @@ class LogDeliverer:
         self._metrics.attempts.labels(name, attempt.outcome).inc()
         settlements = [replace(verdict, delivery=d, attempt=None, links=()) for d in claim.deliveries]
         settlements[0] = replace(settlements[0], links=verdict.links)
-        pauses: tuple[tuple[str, datetime, str], ...] = ()
+        pauses: tuple[Pause, ...] = ()
         if isinstance(outcome, Defer) and outcome.pause:
             pauses = ((name, ended + timedelta(seconds=outcome.delay), outcome.reason),)
         done = batch.id if isinstance(outcome, Receipt) else None
+        said = sign(name, None, [outcome])
         ours = await self._settle(
             Closing(
                 tuple(settlements),
@@ -271,6 +308,7 @@ class LogDeliverer:
                 pauses,
                 ((batch.id, attempt),),
                 done,
+                (said,) if said else (),
             )
         )
         self._metrics.settled.labels(name, verdict.state.value).inc(len(ours))
@@ -288,11 +326,11 @@ class LogDeliverer:
 
     async def _send(self, batch: Batch) -> Outcome:
         try:
-            return await asyncio.wait_for(self.destination.send_batch(batch), self.policy.lease * 0.8)
+            return await asyncio.wait_for(self.destination.send_batch(batch), self.policy.lease * SENDING)
         except OutcomeError as error:
             return error.outcome
         except TimeoutError:
-            return Retry("timeout", f"no answer within {self.policy.lease * 0.8:.0f} s")
+            return Retry("timeout", f"no answer within {self.policy.lease * SENDING:.0f} s")
         except Exception as error:  # noqa: BLE001 - the object's name makes a repeat safe, whatever happened
             _log.exception("connector_raised", destination=self.destination.name, error=type(error).__name__)
             return Retry("connector_raised", f"the connector raised {type(error).__name__}")

@@ -19,6 +19,8 @@ class Policy:
     state   the newest snapshot of an object wins; older deliveries are superseded; many lanes share one `send`
     ledger  every step of a document, in order; one job per `send`, lanes side by side up to `slots`
     log     every event, in sealed batches of up to `batch`, one `Batch` per `send_batch`
+
+    Raises `ValueError` for a `concurrency` that could not be kept.
     """
 
     kind: Kind
@@ -30,6 +32,9 @@ class Policy:
     """How long a batch that is not full waits for more before it is sealed (log). Coalescing is `hub.routing`'s."""
     slots: int = 1
     """Most calls of `send` under way at once in one worker process."""
+    concurrency: int | None = None
+    """Most lanes under way at once over all worker processes (ledger). A lane does one thing after the other; so this
+    is the most calls at once, if `send` and `find` make theirs one by one. None: `slots` of each process is all."""
     lease: float = 120.0
     """How long a claim is ours. Longer than the slowest `send`."""
     unknown_wait: float = 60.0
@@ -38,6 +43,23 @@ class Policy:
     """How long a failing delivery is tried before it dies."""
     retry_first: float = 1.0
     retry_cap: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.concurrency is not None and (self.kind != "ledger" or self.concurrency < 1):
+            raise ValueError("concurrency counts lanes, which is calls only where a lane makes one at a time: a ledger")
+
+
+class Limit(Protocol):
+    """A vendor's limit over all processes; `hub.limits` has the one that a running hub gives to `create`."""
+
+    async def turn(self) -> None:
+        """Before every call: wait until it may go. Raises `OutcomeError(Defer)` when that takes too long."""
+        ...
+
+    async def cut(self, hold: float = 0.0) -> None:
+        """The vendor says that we call too much: half the pace for a while, and no call for `hold` seconds. Only for
+        reads that end in no outcome; an outcome says it with `Defer.limited`."""
+        ...
 
 
 class Destination(Protocol):
@@ -80,6 +102,18 @@ class LogDestination(Protocol):
     async def ping(self) -> str: ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of one of the source's lists."""
+
+    objects: tuple[dict[str, Any], ...]
+    """As they are now, every list inside followed to its end."""
+    next: str | None
+    """What to ask for the next page with; None: that was all."""
+    reads: int
+    """How many reads of the source it took."""
 
 
 class Source(Protocol):

@@ -15,6 +15,9 @@ from hub.errors import EnvelopeError
 from hub.model import EventKind, NewEvent
 from hub.ordering import rank
 
+POSSIBLE_YEARS = range(1970, 2200)
+"""Of `created`: a time beyond them would be refused later, by a subtraction or a library, and every time anew."""
+
 OLDEST_SHAPES = "2025-03-31"
 """API version from which on object shapes are mapped (2025-03-31.basil moved fields; see the API changelog)."""
 
@@ -89,17 +92,20 @@ def shapes_are_mapped(api_version: str | None) -> bool:
 
 def _time(value: object, otherwise: datetime) -> datetime:
     """`created`: Unix seconds (v1) or RFC 3339 text (v2). Anything else is the source's mistake, not a reason to
-    refuse.
+    refuse, and neither is a time that no calendar after ours can hold: with an offset, the year 1 or 9999 may be one
+    too many.
     """
     try:
         if isinstance(value, int) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value, UTC)
-        if isinstance(value, str):
+            parsed = datetime.fromtimestamp(value, UTC)
+        elif isinstance(value, str):
             parsed = datetime.fromisoformat(value)
-            return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+            parsed = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        else:
+            return otherwise
     except (ValueError, OverflowError, OSError):
         return otherwise
-    return otherwise
+    return parsed if parsed.year in POSSIBLE_YEARS else otherwise
 
 
 def _text(value: object) -> str | None:

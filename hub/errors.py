@@ -67,6 +67,8 @@ class Defer:
     delay: float
     pause: bool = False
     answer: Answer = Answer()
+    limited: bool = False
+    """The vendor says that we call too fast or too much at once: all processes use half of the limits for a while."""
 
 
 @dataclass(frozen=True, slots=True)

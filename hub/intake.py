@@ -2,8 +2,9 @@
 
     400  not signed by Stripe, too old, or from the future: counted, nothing stored
     400  signed, but not an event: the raw body is kept for a person
+    408  the body did not arrive in time
     413  larger than the limit
-    503  the database is away: Stripe will send it again
+    503  the database is away, or too many large bodies are on their way: Stripe will send it again
     200  everything else, also repeats, unknown types, other accounts and old API versions
 
 Concurrent requests share transactions (`hub.grouping`): an fsync costs more than everything else here together.
@@ -30,6 +31,7 @@ from hub.routing import Router
 from hub.store import Accepted
 
 MOST_IN_A_GROUP = 256
+SMALL = 64 * 1024
 RETRY_SOON = ((b"retry-after", b"5"),)
 
 _log = log.get()
@@ -62,6 +64,10 @@ class Limits:
     """What a request may cost us."""
 
     body_bytes: int = 2**20
+    large_bytes: int = 128 * 2**20
+    """Of all large bodies together that are being received. A body up to `SMALL` is not counted: who sends slow large
+    ones cannot keep out an ordinary event, which has a few KB.
+    """
     body_seconds: float = 10.0
     """A client slower than this at sending its body is cut off."""
     store_seconds: float = 8.0
@@ -91,6 +97,8 @@ class Intake:
         self._seconds = metrics.ack_seconds
         self._results: dict[str, Any] = {}
         self._metrics = metrics
+        self._large = 0
+        """Bytes of large bodies that are being received."""
         self._grouper: Grouper[Accepted, int | None] = Grouper(
             # One at a time: every group takes the row of the lake's lane, so a second could only wait for the first,
             # and be smaller.
@@ -120,8 +128,8 @@ class Intake:
             return self._refuse(408, "slow_body", f"the body did not arrive within {self._limits.body_seconds:g} s")
         finally:
             deadline.met()
-        if body is None:
-            return self._refuse(413, "too_large", f"the body is larger than {self._limits.body_bytes} bytes")
+        if isinstance(body, Answer):
+            return body
         try:
             signed = headers.get(b"stripe-signature", b"").decode("latin-1")
             signature.verify(body, signed, self._secrets, started)
@@ -151,25 +159,38 @@ class Intake:
         )
         return REPEAT if repeat else ACCEPTED
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-        """The whole body, or None once it is larger than allowed: it is never read to the end then."""
-        most = self._limits.body_bytes
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | Answer:
+        """The whole body, or a refusal once it is larger than allowed: it is never read to the end then."""
         declared = headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > most:
-            return None
-        parts: list[bytes] = []
-        size, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            part: bytes = message.get("body", b"")
-            size += len(part)
-            if size > most:
-                return None
-            parts.append(part)
-            more = message.get("more_body", False)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > self._limits.body_bytes):
+            return self._too_large()
+        part, more = await _part(receive)
+        if len(part) > self._limits.body_bytes:
+            return self._too_large()
+        return await self._rest(bytearray(part), receive) if more else part
+
+    async def _rest(self, body: bytearray, receive: Receive) -> bytes | Answer:
+        """A body that comes in parts, in one piece of memory however small they are."""
+        counted, more = 0, True
+        try:
+            while more:
+                part, more = await _part(receive)
+                body += part
+                if len(body) > self._limits.body_bytes:
+                    return self._too_large()
+                if len(body) > SMALL:
+                    self._large += len(body) - counted
+                    counted = len(body)
+                    if self._large > self._limits.large_bytes:
+                        return self._refuse(
+                            503, "busy", "too many large bodies are on their way; send it again", RETRY_SOON
+                        )
+            return bytes(body)
+        finally:
+            self._large -= counted
+
+    def _too_large(self) -> Answer:
+        return self._refuse(413, "too_large", f"the body is larger than {self._limits.body_bytes} bytes")
 
     async def _write(self, group: Sequence[Accepted]) -> list[int | None]:
         """One transaction for a group. An id twice in it was stored once: the first is new, the second a repeat."""
@@ -226,6 +247,14 @@ class _Deadline:
     def met(self) -> None:
         """In time."""
         self._timer.cancel()
+
+
+async def _part(receive: Receive) -> tuple[bytes, bool]:
+    """The next part of a body, and whether more is to come. Raises `ClientDisconnect`."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
 
 
 async def _keep_rejected(connection: Connection[Any], received_at: datetime, reason: str, body: bytes) -> int:

@@ -1,8 +1,11 @@
-"""From an outcome to what becomes of the delivery. Pure; the only place outcomes are judged."""
+"""From an outcome to what becomes of the delivery, and to what it says about the vendor. Pure; the only place outcomes
+are judged.
+"""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -10,11 +13,12 @@ from hub.destination import Policy
 from hub.errors import Answer, Defer, Outcome, Receipt, Reject, Retry, Unknown
 from hub.model import Delivery, DeliveryState
 from hub.retry import backoff, exhausted
-from hub.store import AttemptLog, Settlement
+from hub.store import AttemptLog, Settlement, Sign
 
 BUDGET_FIX = (
     "Read the last attempts: they carry the vendor's own words. When the vendor is well again, retry; if the record "
-    "exists there already, retry finds it by its key; if it is not wanted any more, skip with a reason."
+    "exists there already, retry finds it by its key, and under another id it can be linked; if it is not wanted any "
+    "more, skip with a reason."
 )
 
 
@@ -97,6 +101,39 @@ def poison(delivery: Delivery) -> Settlement:
         cause=f"{delivery.failures} workers in a row ended or hung while they carried it out",
         fix="An engineer should read the worker's log at the times of the `lost` attempts, then retry; or skip it.",
     )
+
+
+def sign(destination: str, lane: str | None, outcomes: Sequence[Outcome | None]) -> Sign | None:
+    """What the answers of one attempt's calls say about the vendor; None: nothing. One answer among them is enough."""
+    heard = [_is_answer(o) for o in outcomes]
+    if True not in heard and False not in heard:
+        return None
+    silent = next((o for o, is_one in zip(outcomes, heard, strict=True) if is_one is False), None)
+    return Sign(
+        destination,
+        lane,
+        answered=True in heard,
+        limited=any(isinstance(o, Defer) and o.limited for o in outcomes),
+        reason=silent.reason if isinstance(silent, Unknown | Retry) else "",
+    )
+
+
+def _is_answer(outcome: Outcome | None) -> bool | None:
+    """Whether the vendor answered; None where that cannot be told: no call may have been made. A `find` that answers
+    None has looked.
+    """
+    match outcome:
+        case None | Receipt():
+            return True
+        case Reject():
+            return True if outcome.answer.status is not None else None
+        case Defer():
+            return True if outcome.limited or outcome.answer.status is not None else None
+        case Unknown():
+            return False
+        case Retry():
+            status = outcome.answer.status
+            return status is not None and status < 500 and status != 408
 
 
 def _given_up(delivery: Delivery, reason: str, rules: Rules, attempt: AttemptLog) -> Settlement:

@@ -17,6 +17,8 @@ class Metrics:
     received: Counter
     """Webhook requests by result: accepted, repeat, or the reason of refusal."""
     ack_seconds: Histogram
+    turned_away: Counter
+    """Connections and requests that came to no application, by what was wrong with them."""
     attempts: Counter
     attempt_seconds: Histogram
     settled: Counter
@@ -26,9 +28,18 @@ class Metrics:
     deliveries: Gauge
     oldest: Gauge
     paused: Gauge
+    circuit: Gauge
+    share: Gauge
+    """How much of a destination's limits is in use, 0 to 1."""
+    quota_used: Gauge
+    quota_allowed: Gauge
     swept_until: Gauge
+    gap: Gauge
+    """Seconds of events that no sweep could compare and no backfill has made up for."""
     sweep_missing: Counter
     """Events that no webhook brought, by what became of them."""
+    pruned: Counter
+    """Removed by retention."""
 
 
 def create() -> Metrics:
@@ -38,6 +49,9 @@ def create() -> Metrics:
         registry=registry,
         received=Counter("hub_received_total", "Webhook requests", ["result"], registry=registry),
         ack_seconds=Histogram("hub_ack_seconds", "From request to durable 2xx", registry=registry, buckets=SECONDS),
+        turned_away=Counter(
+            "hub_turned_away_total", "Connections turned away by the web server", ["reason"], registry=registry
+        ),
         attempts=Counter("hub_attempts_total", "Attempts by outcome", ["destination", "outcome"], registry=registry),
         attempt_seconds=Histogram(
             "hub_attempt_seconds", "Duration of a send", ["destination"], registry=registry, buckets=SECONDS
@@ -52,7 +66,13 @@ def create() -> Metrics:
         deliveries=Gauge("hub_deliveries", "Open deliveries by state", ["destination", "state"], registry=registry),
         oldest=Gauge("hub_oldest_open_seconds", "Age of the oldest open delivery", ["destination"], registry=registry),
         paused=Gauge("hub_destination_paused", "1 while paused", ["destination"], registry=registry),
+        circuit=Gauge("hub_circuit_open", "1 until it answers again", ["destination"], registry=registry),
+        share=Gauge("hub_limit_share", "Share of its limits in use", ["destination"], registry=registry),
+        quota_used=Gauge("hub_quota_used", "Calls of the vendor's quota used", ["destination"], registry=registry),
+        quota_allowed=Gauge("hub_quota_allowed", "Calls the quota allows", ["destination"], registry=registry),
         swept_until=Gauge("hub_swept_until_seconds", "Unix time up to which nothing is missing", registry=registry),
+        gap=Gauge("hub_gap_seconds", "Events lost beyond what Stripe lists, not backfilled yet", registry=registry),
+        pruned=Counter("hub_pruned_total", "Removed by retention", ["what"], registry=registry),
         sweep_missing=Counter(
             "hub_sweep_missing_total", "Events no webhook had brought", ["disposition"], registry=registry
         ),

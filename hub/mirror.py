@@ -1,10 +1,11 @@
-"""The newest snapshot of each Stripe object: the first row of an index over the events, never a copy.
+"""The newest snapshot of each Stripe object: the first rows of an index over the events, never a copy.
 
 Stripe promises no order and stamps whole seconds. So: a more final status is newer than a less final one, then the
 later second is newer; of two different snapshots of one second the evidence inside them decides (what was just created
 is older; `previous_attributes` names what the object was before), and only where there is none is the object read once
-from Stripe. What was read is stored like an event, so that the next look finds it. It is dated as the newest event that
-made us read: it is at least as new as that, and a later event must still win over it.
+from Stripe. What was read is stored like an event, so that the next look finds it. It covers every event that was known
+when the read began, and every earlier second; an event that arrives later may be older or newer than it, so that one
+needs evidence, or another read.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from hub.destination import Source
 from hub.errors import Outcome, OutcomeError
 from hub.metrics import Metrics
 from hub.model import Disposition, EventKind
-from hub.ordering import DELETED, last_of
+from hub.ordering import DELETED, last_of, overtakes
 from hub.store import Accepted
+
+COMPARED = 20
+"""Most events of one second that are compared with each other; `newest` gives one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,14 @@ class Snapshot:
     object: dict[str, Any]
     seq: int
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What certainly had happened before we look: the latest second and the last place in the order of acceptance."""
+
+    created: datetime
+    seq: int
 
 
 Found = Snapshot | Outcome | None
@@ -47,9 +59,10 @@ class Mirror:
     def __init__(self, db: Database, source: Source, clock: Callable[[], float], metrics: Metrics) -> None:
         self._db, self._source, self._clock, self._metrics = db, source, clock, metrics
 
-    async def newest(self, wanted: Mapping[str, str], as_of: datetime) -> dict[str, Found]:
-        """object id -> what is known, for `{object id: object type}`. `as_of`: time of the newest event that asks."""
+    async def newest(self, wanted: Mapping[str, str], known: Known) -> dict[str, Found]:
+        """object id -> what is known, for `{object id: object type}`. `known`: of the events that ask."""
         rows = await self._db.fetch("newest", list(wanted))
+        known = Known(known.created, max([known.seq, *(row["seq"] for row in rows)]))
         by_id: dict[str, list[asyncpg.Record]] = {}
         for row in rows:
             by_id.setdefault(row["wanted"], []).append(row)
@@ -58,13 +71,13 @@ class Mirror:
             candidates = by_id.get(object_id, [])
             chosen, reason = choose(candidates)
             if chosen is None:
-                found[object_id] = await self._read(object_type, object_id, reason, as_of, candidates)
+                found[object_id] = await self._read(object_type, object_id, reason, known, candidates)
             else:
                 found[object_id] = chosen
         return found
 
     async def _read(
-        self, object_type: str, object_id: str, reason: str, as_of: datetime, candidates: Sequence[asyncpg.Record]
+        self, object_type: str, object_id: str, reason: str, known: Known, candidates: Sequence[asyncpg.Record]
     ) -> Found:
         self._metrics.source_reads.labels(reason).inc()
         try:
@@ -73,17 +86,18 @@ class Mirror:
             return error.outcome
         if read is None:
             return None
-        stamped = max([as_of, *(row["created"] for row in candidates)])
-        seq = await self._keep(read, object_type, object_id, stamped)
+        known = Known(max([known.created, *(row["created"] for row in candidates)]), known.seq)
+        seq = await self._keep(read, object_type, object_id, known)
         return Snapshot(read, seq, f"read from Stripe: {reason}")
 
-    async def _keep(self, read: dict[str, Any], object_type: str, object_id: str, stamped: datetime) -> int:
+    async def _keep(self, read: dict[str, Any], object_type: str, object_id: str, known: Known) -> int:
+        """Dated as the newest event known when it was read: our own clock is not Stripe's. The id says the rest."""
         now = datetime.fromtimestamp(self._clock(), UTC)
         shell = {
-            "id": f"read:{object_id}:{int(self._clock() * 1e6)}",
+            "id": f"read:{object_id}:{known.seq}:{int(self._clock() * 1e6)}",
             "object": "event",
             "type": f"{object_type}.read",
-            "created": int(stamped.timestamp()),
+            "created": int(known.created.timestamp()),
             "data": {"object": read},
         }
         body = orjson.dumps(shell, default=_number)
@@ -92,29 +106,47 @@ class Mirror:
         return fresh.get(event.id, 0)
 
 
-def choose(rows: Sequence[asyncpg.Record]) -> tuple[Snapshot | None, str]:
-    """The newest among the events of an object's highest rank and latest second, or None and why it must be read.
-    Pure.
-    """
+def choose(  # noqa: PLR0911 - one return per reason
+    rows: Sequence[asyncpg.Record],
+) -> tuple[Snapshot | None, str]:
+    """The newest of what `newest` gives for one object, or None and why it must be read. Pure."""
     if not rows:
         return None, "not seen yet"
-    settled = next((i for i, r in enumerate(rows) if r["kind"] == EventKind.READ), None)
-    if settled is not None:
-        rows = rows[: settled + 1]  # a read settles every tie with what had been accepted before it
-    bodies = [_decode(r["body"]) for r in rows]
+    read = next((r for r in rows if r["kind"] == EventKind.READ), None)
+    events = [r for r in rows if r is not read]
+    second = max((r["created"] for r in events), default=None)
+    last = [r for r in events if r["created"] == second]
+    if len(last) > COMPARED:
+        return None, "too many events of one second"
+    if read is not None and (not last or read["rank"] == DELETED):
+        return _snapshot(read, _decode(read["body"]), "read from Stripe before")
+    bodies = [_decode(r["body"]) for r in last]
     index = last_of(bodies)
     if index is None:
         return None, "same second, same status, different content"
-    why = "newest by status and time" if len(rows) == 1 else "the last of one second, by what the events say"
-    if not envelope.shapes_are_mapped(rows[index]["api_version"]):
+    why = "newest by status and time" if len(last) == 1 else "the last of one second, by what the events say"
+    if read is not None:
+        was = _decode(read["body"])
+        later = [_decode(r["body"]) for r in events if r["created"] > read["created"]]
+        newer = overtakes(bodies[index], was, later)
+        if newer is None:
+            return None, "older or newer than what was read"
+        if not newer:
+            return _snapshot(read, was, "read from Stripe before")
+        why = "newer than what was read"
+    if not envelope.shapes_are_mapped(last[index]["api_version"]):
         return None, "older api_version"
-    obj = bodies[index]["data"]["object"]
-    if rows[index]["rank"] == DELETED:
+    return _snapshot(last[index], bodies[index], why)
+
+
+def _snapshot(row: asyncpg.Record, body: dict[str, Any], why: str) -> tuple[Snapshot | None, str]:
+    obj = body["data"]["object"]
+    if row["rank"] == DELETED:
         obj["deleted"] = True  # a `*.deleted` event may carry the object as it last was, without saying so inside
     lines = obj.get("lines")
     if isinstance(lines, dict) and lines.get("has_more"):
         return None, "more lines than the event carries"
-    return Snapshot(obj, rows[index]["seq"], why), why
+    return Snapshot(obj, row["seq"], why), why
 
 
 def _decode(body: bytes) -> dict[str, Any]:

@@ -68,6 +68,16 @@ class Event(NewEvent):
     note: str | None = None
 
 
+LINKED = "linked"
+"""In place of a link's digest: a person said that the record exists. It does not bear our key yet as far as known, and
+nothing was written to it."""
+ADOPTED = "adopted"
+"""In place of a link's digest: such a record that has been given our key since. None of its fields was written yet."""
+ADOPT = "adopt"
+"""The action of a record that only finds the linked record and gives it our key, where the vendor keeps one: `key` is
+our key, `link.vendor_id` what the person gave; there are no fields. The hub puts it before what needs that record."""
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """Our object is that vendor's record. Written in the same transaction as the outcome it comes from; never
@@ -83,7 +93,7 @@ class Link:
     vendor_id: str
     """The vendor's own id, e.g. NetSuite's internal id."""
     digest: str
-    """Digest of the fields last written (`Record.digest`): equal digest = nothing to send."""
+    """Digest of the fields last written (`Record.digest`): equal digest = nothing to send. Or `LINKED`, `ADOPTED`."""
     mapping: str = ""
     """Which mapping and version produced it, e.g. `netsuite/invoice@1`."""
     status: str | None = None
@@ -97,7 +107,7 @@ class Record:
     record: str
     """The vendor's kind of record: `Account`, `Stripe_Invoice__c`, `invoice`, `customerPayment`, `SalesInvoice`."""
     action: str
-    """What to do with it: `upsert`, `commit`, `void`. The destination documents which it knows."""
+    """What to do with it: `upsert`, `commit`, `void`, `adopt`. The destination documents which it knows."""
     object_id: str
     """The Stripe object it represents."""
     key: str

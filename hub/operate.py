@@ -1,4 +1,4 @@
-"""What a person may do: retry, skip, pause, resume. Each is a function of a connection, run in one transaction.
+"""What a person may do: retry, skip, link, pause, resume. Each is a function of a connection, run in one transaction.
 
 Whoever changes a delivery holds the lock of its lane: these, like settling, take it first and look after. So of two
 people who press the same button at once one wins and the other is told so, and a worker's settlement is either seen or
@@ -13,13 +13,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
+import orjson
 
 from hub.db import SQL, Connection
-from hub.errors import HubError
-from hub.model import DeliveryState
+from hub.errors import HubError, MappingError
+from hub.mapping import Mappings, RecordMapping
+from hub.model import LINKED, DeliveryState
 
 LONGEST_REASON = 500
 """Characters of a reason a person gives."""
+LONGEST_VENDOR_ID = 255
 ABOUT_NOW = timedelta(seconds=1)
 """What is due this soon is due: it also covers that two processes' clocks are not quite the same."""
 
@@ -39,7 +42,7 @@ class ConflictError(HubError):
 
 
 class ReasonError(HubError):
-    """A reason is empty, too long, or not text that can be stored."""
+    """What a person wrote (a reason, a vendor's id) is empty, too long, or not text that can be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,31 @@ class Requeued:
     """How many that were held behind it are in the queue again."""
     note: str | None = None
     """What the person should know beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """What a person says: the vendor has the record already."""
+
+    vendor_id: str
+    """By what the vendor finds it: its own id; at AvaTax the document's code."""
+    reason: str
+    record: str | None = None
+    """The vendor's kind of record. May be left out where the delivery makes one kind only."""
+    instead_of: str | None = None
+    """To correct a mistake: the vendor id a person had given before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """What a link did."""
+
+    object_id: str
+    record: str
+    key: str
+    vendor_id: str
+    released: int
+    note: str
 
 
 async def retry(connection: Connection[Any], delivery_id: int, now: datetime) -> Requeued:
@@ -69,14 +97,8 @@ async def retry(connection: Connection[Any], delivery_id: int, now: datetime) ->
             "already_due",
             f"delivery {delivery_id} is due already: its turn has come, or someone retried it a moment ago",
         )
-    if any(m["state"] == DeliveryState.UNKNOWN and m["due_at"] > now for m in members):
-        # Sooner would be asking a vendor that may still be writing, and believing its "not here".
-        raise ConflictError(
-            "outcome_unknown",
-            f"what became of delivery {delivery_id} is not known yet; it is looked up at "
-            f"{asked['due_at']:%H:%M:%S} UTC, "
-            "when the vendor has surely given up, and sent again only if it is not there",
-        )
+    for member in members:
+        _refuse_while_unknown(member, now)
     holder = await _dead_holder(connection, asked)
     moved = await _requeue(connection, [m["id"] for m in members], now, "retried by an operator")
     released = await _release(connection, lane, now, f"released: delivery {delivery_id} was retried")
@@ -107,6 +129,53 @@ async def skip(connection: Connection[Any], delivery_id: int, reason: str, now: 
     return Requeued(len(skipped), released, _batch_note(asked))
 
 
+async def link(
+    connection: Connection[Any], delivery_id: int, existing: Existing, mappings: Mappings, now: datetime
+) -> Linked:
+    """Settle a dead, held, waiting or unknown delivery as done: its record exists, and this is its id at the vendor.
+
+    The link is written in the same transaction, and what the delivery held is released. Nothing is written to the
+    record; before the next delivery that needs it is sent, the connector gives it our key. Raises `NotFoundError`,
+    `ReasonError`, or `ConflictError`: also when this delivery makes no such record, when the object is linked to
+    another one already, and while a write that could make a second one may still land.
+    """
+    reason, vendor_id = checked_reason(existing.reason), _checked_vendor_id(existing.vendor_id)
+    lane = await _lock(connection, delivery_id)
+    asked = lane.asked
+    if existing.instead_of is None or asked["state"] != DeliveryState.DONE:
+        _refuse_unless_operable(asked, "link")
+    _refuse_while_unknown(asked, now)
+    event = await connection.fetchrow(SQL["event_of_delivery"], delivery_id)
+    assert event is not None
+    mapping, others = _record_of(mappings, lane.destination, event, existing.record)
+    object_id: str = event["object_id"]
+    for other in await connection.fetch(SQL["unsettled_of"], lane.destination, lane.key, object_id, delivery_id):
+        if other["state"] == DeliveryState.CLAIMED:
+            _refuse_unless_operable(other, "link")
+        _refuse_while_unknown(other, now)
+    key = _key_of(mapping, event)
+    where = (lane.destination, object_id, mapping.record)
+    if existing.instead_of is None:
+        await connection.execute(SQL["add_link"], *where, key, vendor_id, LINKED, mapping.id, now)
+    else:
+        await connection.execute(SQL["correct_link"], *where, vendor_id, existing.instead_of, LINKED, now)
+    kept = await connection.fetchrow(SQL["link_now"], *where)
+    if kept is None or kept["vendor_id"] != vendor_id:
+        raise _linked_otherwise(object_id, mapping.record, kept, existing.instead_of)
+    named = f"{mapping.record} {vendor_id}"
+    instead = f" instead of {existing.instead_of}" if existing.instead_of else ""
+    await connection.execute(
+        SQL["settle_linked"], delivery_id, now, f"linked by an operator to {named}{instead}: {reason}"
+    )
+    released = await _release(connection, lane, now, f"released: delivery {delivery_id} was linked to {named}")
+    await connection.fetch(SQL["wake_lane"], lane.destination, lane.key)
+    notes = [
+        f"nothing was written to {named}: it stays as it is until something later of {object_id} is delivered",
+        others and f"the delivery would also have made {', '.join(others)}, which nobody makes now",
+    ]
+    return Linked(object_id, mapping.record, kept["key"], vendor_id, released, "; ".join(n for n in notes if n))
+
+
 async def pause(connection: Connection[Any], name: str, reason: str, now: datetime) -> None:
     """Claim nothing more for a destination until it is resumed. What is under way is finished.
 
@@ -126,7 +195,7 @@ async def resume(connection: Connection[Any], name: str, now: datetime) -> None:
         raise ConflictError("paused_by_settings", _fix_settings(name, row["reason"]))
     if not row["paused"]:
         raise ConflictError("not_paused", f"{name} is not paused: it was resumed a moment ago, or its pause is over")
-    await connection.fetch(SQL["resume_destination"], name)
+    await connection.fetch(SQL["resume_destination"], name, now)
 
 
 def checked_reason(reason: str) -> str:
@@ -139,6 +208,62 @@ def checked_reason(reason: str) -> str:
     if "\x00" in reason or any("\ud800" <= c <= "\udfff" for c in reason):
         raise ReasonError("reason has characters that are not text")
     return reason
+
+
+def _checked_vendor_id(vendor_id: str) -> str:
+    """What it looks like is for the connector to say; here it must only be one word of text."""
+    vendor_id = vendor_id.strip()
+    if not vendor_id or len(vendor_id) > LONGEST_VENDOR_ID:
+        raise ReasonError(f"vendor_id must have 1 to {LONGEST_VENDOR_ID} characters")
+    if not vendor_id.isprintable() or any(c.isspace() for c in vendor_id):
+        raise ReasonError("vendor_id has characters that are in no id")
+    return vendor_id
+
+
+def _record_of(
+    mappings: Mappings, destination: str, event: asyncpg.Record, record: str | None
+) -> tuple[RecordMapping, list[str]]:
+    """The mapping by which this delivery would have made the record, and what else it would have made."""
+    makes: dict[str, RecordMapping] = {}
+    for mapping in mappings.for_event(destination, event["type"]):
+        if mapping.object == event["object_type"]:
+            makes.setdefault(mapping.record, mapping)
+    named = ", ".join(makes)
+    if not makes:
+        text = f"{destination} makes no record of its own for {event['type']}: there is nothing to link; retry or skip"
+        raise ConflictError("nothing_to_link", text)
+    if record is None and len(makes) > 1:
+        raise ConflictError("which_record", f"this delivery makes {named}: say which of them exists")
+    chosen = record or named
+    if chosen not in makes:
+        text = f"this delivery ({event['type']} to {destination}) makes {named}, not {chosen[:60]!r}"
+        raise ConflictError("not_its_record", text)
+    return makes[chosen], [r for r in makes if r != chosen]
+
+
+def _key_of(mapping: RecordMapping, event: asyncpg.Record) -> str:
+    try:
+        return mapping.key_of(orjson.loads(event["body"])["data"]["object"])
+    except MappingError as error:
+        text = f"the record's key cannot be told from the event alone: {error}"
+        raise ConflictError("key_unknown", text) from error
+
+
+def _linked_otherwise(
+    object_id: str, record: str, kept: asyncpg.Record | None, instead_of: str | None
+) -> ConflictError:
+    """Why the link that was asked for is not there now."""
+    if kept is None:
+        return ConflictError("not_linked", f"{object_id} has no link to a {record} that could be corrected")
+    is_linked = f"{object_id} is linked to {record} {kept['vendor_id']}"
+    if kept["digest"] != LINKED:
+        way = f"which has our key {kept['key']}: to use another record give that one the key at the vendor, then retry"
+        return ConflictError("already_linked", f"{is_linked}, {way}")
+    return ConflictError(
+        "already_linked",
+        f"{is_linked}, which a person said before{f', and not to {instead_of}' if instead_of else ''}. "
+        f"If that is wrong, correct it: name {kept['vendor_id']} as what yours is instead of",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +299,7 @@ def _refuse_unless_operable(row: asyncpg.Record, verb: str) -> None:
         case DeliveryState.CLAIMED:
             text = f"{name} is being delivered right now; look again in a moment"
         case DeliveryState.DONE:
-            text = f"{name} is done already"
+            text = f"{name} is done already" + (f": {row['note']}" if row["note"] else "")
         case DeliveryState.SUPERSEDED:
             text = f"{name} was superseded by delivery {row['superseded_by']}, which is newer"
         case _:
@@ -182,6 +307,16 @@ def _refuse_unless_operable(row: asyncpg.Record, verb: str) -> None:
     raise ConflictError(
         "being_delivered" if state is DeliveryState.CLAIMED else f"already_{state}", f"cannot {verb}: {text}"
     )
+
+
+def _refuse_while_unknown(row: asyncpg.Record, now: datetime) -> None:
+    """Sooner would be asking a vendor that may still be writing, and believing its "not here"."""
+    if row["state"] == DeliveryState.UNKNOWN and row["due_at"] > now:
+        raise ConflictError(
+            "outcome_unknown",
+            f"what became of delivery {row['id']} is not known yet; it is looked up at {row['due_at']:%H:%M:%S} UTC, "
+            "when the vendor has surely given up, and sent again only if it is not there",
+        )
 
 
 async def _requeue(connection: Connection[Any], ids: Sequence[int], now: datetime, note: str) -> int:

@@ -1,8 +1,9 @@
 """Which of two snapshots of one Stripe object is newer. Pure.
 
 Stripe promises no order of delivery, and `created` counts whole seconds: paying an invoice makes several events within
-one second. So the status decides first (a final status is never left again), then `created`; what is then still a tie
-is not guessed: the caller reads the object from Stripe. The order of arrival decides nothing.
+one second. So the status decides first (a final status is never left again), then `created`, then what the events say
+of each other; what is then still a tie is not guessed: the caller reads the object from Stripe. The order of arrival of
+events decides nothing. Only a read has a place in it: what had arrived before it began cannot be newer.
 """
 
 from __future__ import annotations
@@ -58,6 +59,19 @@ def last_of(events: Sequence[Mapping[str, Any]]) -> int | None:
     if len(distinct) > 1:
         distinct = [i for i in distinct if not _came_before(contents[i], events, contents)]
     return distinct[0] if len(distinct) == 1 else None
+
+
+def overtakes(event: Mapping[str, Any], read: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Whether `event` shows a later content than what was read; None: they cannot tell.
+
+    `event` is the last of what arrived after the read, `later` all of that with a later `created` than the newest event
+    known when the read began. A late `created` alone proves nothing: the read may have seen what that event tells, and
+    more. It is proven once one of `later` names the content that was read as what was there before.
+    """
+    content = _bare(read["data"]["object"])
+    if _bare(event["data"]["object"]) == content or str(event.get("type")).endswith(".created"):
+        return False
+    return True if any(_before(e) == content for e in later) else None
 
 
 def _came_before(content: Any, events: Sequence[Mapping[str, Any]], contents: Sequence[Any]) -> bool:

@@ -131,6 +131,20 @@ async def fields(request: Request, known: Collection[str]) -> Mapping[str, objec
     return decoded
 
 
+async def texts(request: Request, required: Collection[str], optional: Collection[str] = ()) -> Mapping[str, str]:
+    """`fields`, each of them a text; those in `required` must be there."""
+    found: dict[str, str] = {}
+    given = await fields(request, (*required, *optional))
+    for name in (*required, *optional):
+        value = given.get(name)
+        if isinstance(value, str):
+            found[name] = value
+        elif name in required or value is not None:
+            example = "why" if name == "reason" else "..."
+            raise ParameterError(f'{name} is missing or not a text: send {{"{name}": "{example}"}}')
+    return found
+
+
 def _word(name: str, value: str, kind: type[E]) -> E:
     try:
         return kind(value)

@@ -44,7 +44,7 @@ async def claim_batch(
     if open_ is not None and not await connection.fetchval(SQL["batch_is_due"], batch_id, now):
         return None
     number = await connection.fetchval(SQL["lease_log_lane"], destination, lane, lease_until)
-    rows = await connection.fetch(SQL["claim_batch"], batch_id, lease_until, now)
+    rows = await connection.fetch(SQL["claim_batch"], batch_id, lease_until, now, destination)
     deliveries = tuple(
         Delivery(
             id=row["id"],

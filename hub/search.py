@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
+import orjson
 
 from hub.db import SQL, Connection
 from hub.model import DeliveryState, Disposition, EventKind
@@ -30,6 +31,11 @@ MOST_ATTEMPTS = 200
 MOST_ATTEMPTS_EACH = 20
 """The same where many deliveries are shown together."""
 MOST_EVENTS_OF_AN_OBJECT = 500
+EXACT = 10_000
+"""Counted up to here; what is more is the planner's estimate, from statistics that PostgreSQL keeps by itself."""
+DISORDER = timedelta(minutes=15)
+"""How far the times of two events may be in another order than their places. They are stamped by a clock and placed
+within seconds; Stripe's signature lets no clock be wrong by more than five minutes, so two differ by ten at most."""
 
 OPEN = (DeliveryState.WAITING, DeliveryState.CLAIMED, DeliveryState.UNKNOWN, DeliveryState.HELD)
 
@@ -85,8 +91,6 @@ _EVENT_CONDITIONS = {
     "type": "e.type = {0}",
     "object": "e.object_id = {0}",
     "customer": "e.customer_id = {0}",
-    "disposition": "e.disposition = {0}",
-    "kind": "e.kind = {0}",
     "since": "e.received_at >= {0}",
     "until": "e.received_at < {0}",
 }
@@ -108,24 +112,52 @@ def compose(statement: str, conditions: Iterable[tuple[str, Any]], limit: int) -
 
 async def events(connection: Connection[Any], where: EventFilter, limit: int = 50, after: int | None = None) -> Page:
     """Events without their bodies."""
-    text, arguments = events_statement(where, limit, after)
+    low = high = None
+    if where.since is not None:
+        low = await connection.fetchval(SQL["seq_received_at"], where.since - DISORDER)
+    if where.until is not None:
+        high = await connection.fetchval(SQL["seq_received_at"], where.until + DISORDER)
+    text, arguments = events_statement(where, limit, after, low, high)
     return _page(await connection.fetch(text, *arguments), limit, "seq")
 
 
-def events_statement(where: EventFilter, limit: int, after: int | None) -> tuple[str, list[Any]]:
-    """The SQL of `events`, apart so that its plan can be looked at."""
+def events_statement(
+    where: EventFilter, limit: int, after: int | None, low: int | None = None, high: int | None = None
+) -> tuple[str, list[Any]]:
+    """The SQL of `events`, apart so that its plan can be looked at. `low <= seq < high` is where to look at all."""
     wanted = [(c, v) for name, c in _EVENT_CONDITIONS.items() if (v := getattr(where, name)) is not None]
-    return compose(SQL["search_events"], wanted + _after("e.seq", after), limit + 1)
+    places = [(c, v) for c, v in (("e.seq >= {0}", low), ("e.seq < {0}", high)) if v is not None]
+    text, arguments = compose(SQL["search_events"], wanted + places + _after("e.seq", after), limit + 1)
+    # As literals, which are ours: only then does the planner know that the index of the unusual ones will do.
+    for column, value in (("disposition", where.disposition), ("kind", where.kind)):
+        if value is not None:
+            text = text.replace("WHERE true", f"WHERE true AND e.{column} = '{type(value)(value).value}'")
+    return text, arguments
 
 
 async def event(connection: Connection[Any], event_id: str) -> Row | None:
-    """One event with `body` (the bytes as received) and its deliveries."""
+    """One event with `body` (the bytes as received) and its deliveries; or, of an old one, with `body_removed`: since
+    when and why both are gone.
+    """
     found = await connection.fetchrow(SQL["event_body"], event_id)
     if found is None:
         return None
     (summary,) = await connection.fetch(SQL["summaries_of"], [found["seq"]])
     deliveries = await connection.fetch(SQL["deliveries_of"], [found["seq"]])
-    return dict(summary) | {"body": found["body"], "deliveries": [_delivery(d) for d in deliveries]}
+    removed = found["body_removed_at"]
+    return dict(summary) | {
+        "body": found["body"] if removed is None else None,
+        "body_removed": removed and _removed(removed, summary["received_at"]),
+        "deliveries": [_delivery(d) for d in deliveries],
+    }
+
+
+def _removed(removed_at: datetime, received_at: datetime) -> str:
+    days = (removed_at - received_at).days
+    return (
+        f"its body was removed on {removed_at.astimezone(UTC):%Y-%m-%d}, {days} days after it was received, with its "
+        "settled deliveries and their attempts (HUB_RETENTION_DAYS); links stay"
+    )
 
 
 async def deliveries(
@@ -188,15 +220,37 @@ async def history(connection: Connection[Any], object_id: str) -> Row | None:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The open deliveries of one destination in one state. `n` above `EXACT` is an estimate; never 0."""
+
+    destination: str
+    state: str
+    n: int
+    oldest: datetime
+
+
+async def open_deliveries(connection: Connection[Any]) -> list[Opened]:
+    """What is open, dead letters included, in about the same time however much it is."""
+    found = []
+    for row in await connection.fetch(SQL["open_by_state"], EXACT):
+        n = row["n"]
+        if n > EXACT:
+            where = [("d.destination = {0}", row["destination"]), ("d.state = {0}", row["state"])]
+            n = max(n, await _about(connection, SQL["deliveries_like"], where))
+        found.append(Opened(row["destination"], row["state"], n, row["oldest"]))
+    return found
+
+
 async def destinations(connection: Connection[Any], now: datetime) -> list[Row]:
     """Every destination with its pause, what is open by state, the age of the oldest, and when it is looked at next."""
-    opened: dict[str, dict[str, asyncpg.Record]] = {}
-    for row in await connection.fetch(SQL["open_by_state"], now):
-        opened.setdefault(row["destination"], {})[row["state"]] = row
+    opened: dict[str, dict[str, Opened]] = {}
+    for one in await open_deliveries(connection):
+        opened.setdefault(one.destination, {})[one.state] = one
     found = []
     for row in await connection.fetch(SQL["destination_list"], now):
         mine = opened.get(row["name"], {})
-        ages = [mine[s]["oldest_seconds"] for s in OPEN if s in mine]
+        ages = [max(0.0, (now - mine[s].oldest).total_seconds()) for s in OPEN if s in mine]
         until = UNTIL_RESUMED if row["until_resumed"] else row["paused_until"]
         found.append(
             {
@@ -206,7 +260,9 @@ async def destinations(connection: Connection[Any], now: datetime) -> list[Row]:
                 "paused_until": until,
                 "reason": row["reason"],
                 "paused_by": row["paused_by"],
-                "open": {s.value: mine[s]["n"] if s in mine else 0 for s in (*OPEN, DeliveryState.DEAD)},
+                "circuit": row["circuit"],
+                "share": row["share"],
+                "open": {s.value: mine[s].n if s in mine else 0 for s in (*OPEN, DeliveryState.DEAD)},
                 "oldest_open_seconds": max(ages, default=None),
                 "next_due_at": row["next_due_at"],
             }
@@ -220,20 +276,70 @@ async def destination_is_known(connection: Connection[Any], name: str) -> bool:
 
 
 async def counts(connection: Connection[Any]) -> Row:
-    """All events by disposition and by kind, all deliveries by destination and state. Exact, so it reads every row."""
+    """All events by disposition and by kind, all deliveries by destination and state.
+
+    Exact while there are at most `EXACT` of each. Beyond that `about` is true: what is open or unusual is then exact up
+    to `EXACT`, and the rest is the planner's estimate, since counting it would be reading all of it.
+    """
+    (many,) = await connection.fetch(SQL["are_more_than"], EXACT)
     dispositions = dict.fromkeys([d.value for d in Disposition], 0)
     kinds = dict.fromkeys([k.value for k in EventKind], 0)
-    for row in await connection.fetch(SQL["count_events"]):
-        dispositions[row["disposition"]] += row["n"]
-        kinds[row["kind"]] += row["n"]
+    if many["events"]:
+        await _estimate_events(connection, dispositions, kinds)
+    else:
+        for row in await connection.fetch(SQL["count_events"]):
+            dispositions[row["disposition"]] += row["n"]
+            kinds[row["kind"]] += row["n"]
     by_destination: dict[str, dict[str, int]] = {}
-    for row in await connection.fetch(SQL["count_deliveries"]):
-        states = by_destination.setdefault(row["destination"], dict.fromkeys([s.value for s in DeliveryState], 0))
-        states[row["state"]] = row["n"]
+    rows: Iterable[tuple[str, str, int]]
+    if many["deliveries"]:
+        rows = await _estimate_deliveries(connection)
+    else:
+        counted = await connection.fetch(SQL["count_deliveries"])
+        rows = [(r["destination"], r["state"], r["n"]) for r in counted]
+    for destination, state, n in rows:
+        by_destination.setdefault(destination, dict.fromkeys([s.value for s in DeliveryState], 0))[state] = n
     return {
+        "about": bool(many["events"] or many["deliveries"]),
         "events": {"total": sum(kinds.values()), "by_disposition": dispositions, "by_kind": kinds},
         "deliveries": dict(sorted(by_destination.items())),
     }
+
+
+async def _estimate_events(connection: Connection[Any], dispositions: dict[str, int], kinds: dict[str, int]) -> None:
+    total = max(EXACT + 1, await _about(connection, SQL["events_like"], []))
+    for row in await connection.fetch(SQL["unusual_events"], EXACT):
+        name, is_kind = row["name"].removeprefix("kind "), row["name"].startswith("kind ")
+        n = row["n"]
+        if n > EXACT:
+            column = "e.kind = {0}" if is_kind else "e.disposition = {0}"
+            n = max(n, await _about(connection, SQL["events_like"], [(column, name)]))
+        (kinds if is_kind else dispositions)[name] = n
+    dispositions[Disposition.ROUTED] = max(0, total - sum(dispositions.values()))
+    # Both ways of sorting them must add up to the same.
+    kinds[EventKind.SNAPSHOT] = max(0, sum(dispositions.values()) - sum(kinds.values()))
+
+
+async def _estimate_deliveries(connection: Connection[Any]) -> list[tuple[str, str, int]]:
+    opened = [(o.destination, o.state, o.n) for o in await open_deliveries(connection)]
+    names = {r["name"] for r in await connection.fetch(SQL["destination_names"])} | {d for d, _, _ in opened}
+    settled = []
+    for name in names:
+        for state in (DeliveryState.DONE, DeliveryState.SUPERSEDED, DeliveryState.SKIPPED):
+            n = await _about(
+                connection, SQL["deliveries_like"], [("d.destination = {0}", name), ("d.state = {0}", state.value)]
+            )
+            settled.append((name, state.value, n if n > 1 else 0))  # the planner never says none
+    return [*opened, *settled]
+
+
+async def _about(connection: Connection[Any], statement: str, conditions: list[tuple[str, Any]]) -> int:
+    """How many rows the planner expects. Nothing is read."""
+    text, (_, *values) = compose(statement, conditions, 0)
+    for n in range(len(values)):  # there is no limit here
+        text = text.replace(f"${n + 2}", f"${n + 1}")
+    plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {text}", *values)
+    return int(orjson.loads(plan)[0]["Plan"]["Plan Rows"])
 
 
 async def rejected_bodies(connection: Connection[Any], limit: int = 50, after: int | None = None) -> Page:

@@ -86,6 +86,8 @@ class LaneClaim:
     lane: str
     claim: int
     deliveries: tuple[Delivery, ...]
+    share: float = 1.0
+    """How much of the destination's limits was in use when it was claimed."""
 
 
 async def claim(
@@ -98,15 +100,42 @@ async def claim(
     per_lane: int,
     ledger: bool,
     bodies: bool,
+    concurrency: int | None = None,
 ) -> list[LaneClaim]:
-    """Take up to `lanes` due lanes and their due deliveries for `lease` seconds."""
-    rows = await connection.fetch(SQL["claim"], destination, now, lease, lanes, per_lane, ledger, bodies)
+    """Take up to `lanes` due lanes and their due deliveries for `lease` seconds.
+
+    With `concurrency` never more than so many lanes are claimed over all processes, fewer while the vendor's limits are
+    cut. While the circuit is half open it is one delivery in all: the probe.
+    """
+    probe = False
+    if concurrency is not None:
+        lanes, probe = await _room(connection, destination, now, lanes, concurrency)
+        if lanes < 1:
+            return []
+    given = (destination, now, lease)
+    rows = await connection.fetch(SQL["claim"], *given, lanes, 1 if probe else per_lane, ledger, bodies, probe)
+    half_open = not rows and not probe and await connection.fetchval(SQL["is_half_open"], destination, now)
+    if half_open and (await _room(connection, destination, now, lanes, None))[0]:
+        rows = await connection.fetch(SQL["claim"], *given, 1, 1, ledger, bodies, True)
     found: dict[tuple[str, int], list[Delivery]] = {}
     for row in rows:
         lane = found.setdefault((row["lane"], row["lane_claim"]), [])
         if row["id"] is not None:
             lane.append(_delivery(destination, row))
-    return [LaneClaim(destination, key, number, tuple(ds)) for (key, number), ds in found.items()]
+    return [LaneClaim(destination, key, number, tuple(ds), rows[0]["share"]) for (key, number), ds in found.items()]
+
+
+async def _room(
+    connection: Connection[Any], destination: str, now: datetime, lanes: int, concurrency: int | None
+) -> tuple[int, bool]:
+    """How many lanes may be claimed now, and whether as a probe. Rivals wait for the row until this one has claimed."""
+    row = await connection.fetchrow(SQL["lock_destination"], destination, now)
+    leased = await connection.fetchval(SQL["count_leased"], destination, now)
+    if row is not None and row["opened"] > 0 and not row["paused"]:
+        return max(0, 1 - leased), True
+    if concurrency is None:
+        return lanes, False
+    return min(lanes, int(max(1.0, concurrency * (row["share"] if row is not None else 1.0))) - leased), False
 
 
 def _delivery(destination: str, row: asyncpg.Record) -> Delivery:
@@ -194,6 +223,21 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Sign:
+    """What the calls of one attempt say about the vendor."""
+
+    destination: str
+    lane: str | None
+    """Of which lane it was; None if of several, or if there is only one (log)."""
+    answered: bool
+    """Whether any call got an answer, a refusal too. False: none did."""
+    limited: bool = False
+    """The vendor said that we call too much."""
+    reason: str = ""
+    """Why there was no answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Closing:
     """One settlement transaction: what is settled, which lanes are released, who is paused."""
 
@@ -204,12 +248,20 @@ class Closing:
     batches: tuple[tuple[int, AttemptLog], ...] = ()
     """(batch id, its attempt)"""
     batch_done: int | None = None
+    signs: tuple[Sign, ...] = ()
 
 
-async def settle(connection: Connection[Any], work: Iterable[Closing], now: datetime) -> set[int]:
+class Settled(NamedTuple):
+    """Which deliveries were still ours, and which destinations were failing before this settlement."""
+
+    ours: set[int]
+    ailing: frozenset[str]
+
+
+async def settle(connection: Connection[Any], work: Iterable[Closing], now: datetime) -> Settled:
     """Write outcomes, attempts, links and follow-up events, and release lanes, in this one transaction.
 
-    Returns the delivery ids that were still ours. What a late worker brings changes nothing, links included.
+    What a late worker brings changes nothing, links included. The signs are for `hub.circuit`.
     """
     work = list(work)
     settlements = [s for w in work for s in w.settlements]
@@ -219,7 +271,7 @@ async def settle(connection: Connection[Any], work: Iterable[Closing], now: date
     )
     if lanes:
         await connection.fetch(SQL["lock_lanes"], [d for d, _ in lanes], [k for _, k in lanes])
-    ours = await _write_states(connection, settlements, now) if settlements else set()
+    ours, ailing = await _write_states(connection, settlements, now) if settlements else Settled(set(), frozenset())
     mine = [s for s in settlements if s.delivery.id in ours]
     await _write_attempts(connection, mine)
     await _write_links(connection, mine, now)
@@ -249,12 +301,12 @@ async def settle(connection: Connection[Any], work: Iterable[Closing], now: date
             await log_attempts(connection, [(None, batch_id, 1, attempt)])
         if closing.batch_done is not None and any(s.delivery.id in ours for s in closing.settlements):
             await connection.execute(SQL["close_batch"], closing.batch_done, now)
-    for destination, until, reason in {p for w in work for p in w.pauses}:
+    for destination, until, reason in sorted({p for w in work for p in w.pauses}):
         await connection.execute(SQL["pause_by_hub"], destination, until, reason)
-    return ours
+    return Settled(ours, ailing)
 
 
-async def _write_states(connection: Connection[Any], settlements: Sequence[Settlement], now: datetime) -> set[int]:
+async def _write_states(connection: Connection[Any], settlements: Sequence[Settlement], now: datetime) -> Settled:
     rows = await connection.fetch(
         SQL["settle"],
         *_columns([s.delivery for s in settlements], "id", "claim"),
@@ -263,7 +315,7 @@ async def _write_states(connection: Connection[Any], settlements: Sequence[Settl
         *_columns(settlements, "code", "cause", "fix", "note", "superseded_by", "held_by"),
         now,
     )
-    return {row["id"] for row in rows}
+    return Settled({row["id"] for row in rows}, frozenset((rows[0]["ailing"] if rows else None) or ()))
 
 
 async def _write_attempts(connection: Connection[Any], settlements: Sequence[Settlement]) -> None:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import asyncpg
@@ -24,6 +25,7 @@ from hub import envelope, log, store
 from hub.db import SQL, UNAVAILABLE, Connection, Database
 from hub.errors import EnvelopeError, HubError, OutcomeError
 from hub.metrics import Metrics
+from hub.patience import Patience
 from hub.routing import Router
 from hub.store import Accepted
 
@@ -55,7 +57,7 @@ class Listing(Protocol):
 
 
 class SweepRunningError(HubError):
-    """Another sweep of this database is under way; nothing was done."""
+    """Another sweep, or backfill, of this database is under way; nothing was done."""
 
 
 @dataclass(slots=True)
@@ -71,12 +73,14 @@ class Swept:
     unreadable: int = 0
     """Listed, but no events to us: kept as rejected bodies."""
     gap: tuple[datetime, datetime] | None = None
-    """A span that was never compared and that Stripe no longer lists."""
+    """A span that was never compared, that Stripe no longer lists, and that no backfill has brought in since."""
+    is_new: bool = False
+    """This sweep found it."""
     note: str | None = None
 
     def said(self) -> str:
         """The result in one sentence."""
-        return f"complete up to {_plain(self.to_at)}: listed {self.listed}, missing {self.missing} accepted"
+        return f"complete up to {plain(self.to_at)}: listed {self.listed}, missing {self.missing} accepted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class Sweeper:
     overlap: timedelta
     first: timedelta
     """How far the first sweep of all looks back."""
+    patience: Patience = field(default_factory=Patience)
+    """With limits and outages of Stripe."""
 
     async def sweep(
         self, progress: Callable[[Swept], None] = lambda _: None, *, unless_since: datetime | None = None
@@ -98,7 +104,7 @@ class Sweeper:
         """Sweep once. None if another one came to its end after `unless_since`. Raises `SweepRunningError`,
         `OutcomeError`, or one of `UNAVAILABLE`; what was accepted until then stays.
         """
-        async with _alone(self.db):
+        async with alone(self.db, LOCK, "Another sweep is under way; one at a time is enough. Nothing was done."):
             (last,) = await self.db.fetch("last_sweep")
             if unless_since is not None and last["finished_at"] is not None and last["finished_at"] > unless_since:
                 return None
@@ -107,11 +113,20 @@ class Sweeper:
             swept = _plan(last["to_at"], end, now, self.overlap, self.first)
             if self.router.accounts:
                 swept.note = " ".join(filter(None, (swept.note, "Connected accounts are not swept.")))
+            if swept.gap is None:
+                await self._still_open(swept)
             if swept.gap:
-                _log.error("sweep_gap", since=_plain(swept.gap[0]), until=_plain(swept.gap[1]))
+                _log.error("sweep_gap", since=plain(swept.gap[0]), until=plain(swept.gap[1]))
             await self._windows(swept, end, progress)
-        _log.info("swept", until=_plain(swept.to_at), listed=swept.listed, missing=swept.missing)
+        _log.info("swept", until=plain(swept.to_at), listed=swept.listed, missing=swept.missing)
         return swept
+
+    async def _still_open(self, swept: Swept) -> None:
+        """A gap of an earlier sweep is said again, until a backfill has closed it."""
+        (row,) = await self.db.fetch("open_gap")
+        if row["gap_from"] is not None:
+            swept.gap = (row["gap_from"], row["gap_to"])
+            swept.note = " ".join(filter(None, (_gap_note(*swept.gap), swept.note)))
 
     async def _windows(self, swept: Swept, end: datetime, progress: Callable[[Swept], None]) -> None:
         length = WINDOW
@@ -119,7 +134,11 @@ class Sweeper:
         while True:
             until = min(_second(swept.to_at + length), end)
             before = swept.listed
-            found = await self._missing(swept, swept.to_at, until) if swept.to_at < until else []
+            found: list[Accepted] = []
+            if swept.to_at < until:
+                # A window as a whole: what of it was listed before a limit was hit is not accepted twice, only listed.
+                listed, found = await self.patience(partial(self._missing, swept, swept.to_at, until))
+                swept.listed += listed
             sweep_id, fresh = await self.db.run(self._write, sweep_id, swept, found, until, done=until >= end)
             swept.to_at, swept.missing = until, swept.missing + len(fresh)
             for item in found:
@@ -132,11 +151,13 @@ class Sweeper:
             count = swept.listed - before
             length = max(SHORTEST, length / 2) if count > MANY else min(LONGEST, length * 2) if count < FEW else length
 
-    async def _missing(self, swept: Swept, since: datetime, until: datetime) -> list[Accepted]:
-        """What is listed in a window and not known, oldest first."""
+    async def _missing(self, swept: Swept, since: datetime, until: datetime) -> tuple[int, list[Accepted]]:
+        """How much is listed in a window, and what of it is not known, oldest first."""
         found: list[Accepted] = []
+        unreadable: list[tuple[str, bytes]] = []
+        listed = 0
         async for page in self.listing.events(int(since.timestamp()), int(until.timestamp())):
-            swept.listed += len(page)
+            listed += len(page)
             ids = [_id(body) for body in page]
             known = {row["id"] for row in await self.db.fetch("known_events", [i for i in ids if i is not None])}
             now = self._now()
@@ -147,10 +168,12 @@ class Sweeper:
                     found.append(self.router.decide(envelope.read(body, now), now))
                 except EnvelopeError as error:
                     # As the intake does: for a person to look at, and no reason to stop.
-                    _log.error("sweep_unreadable", reason=str(error))
-                    await self.db.fetch("keep_rejected", now, f"listed by Stripe, but {error}", body)
-                    swept.unreadable += 1
-        return found[::-1]
+                    unreadable.append((str(error), body))
+        for reason, body in unreadable:
+            _log.error("sweep_unreadable", reason=reason)
+            await self.db.fetch("keep_rejected", self._now(), f"listed by Stripe, but {reason}", body)
+        swept.unreadable += len(unreadable)
+        return listed, found[::-1]
 
     async def _write(
         self,
@@ -170,7 +193,8 @@ class Sweeper:
         for start in range(0, len(found), AT_ONCE):
             fresh |= (await store.accept(connection, found[start : start + AT_ONCE], now)).keys()
         if sweep_id is None:
-            sweep_id = await connection.fetchval(SQL["begin_sweep"], swept.from_at, until, swept.note)
+            gap = swept.gap if swept.is_new and swept.gap else (None, None)
+            sweep_id = await connection.fetchval(SQL["begin_sweep"], swept.from_at, until, swept.note, *gap)
             assert sweep_id is not None
         missing = swept.missing + len(fresh)
         await connection.execute(SQL["advance_sweep"], sweep_id, until, swept.listed, missing, now if done else None)
@@ -218,13 +242,17 @@ def _plan(last: datetime | None, end: datetime, now: datetime, overlap: timedelt
     )  # a watermark ahead of the clock is no reason to skip anything
     swept = Swept(begin, begin)
     if last < oldest:
-        swept.gap = (last, oldest)
-        swept.note = (
-            f"Gap: from {_plain(last)} until {_plain(oldest)} events were never compared, and Stripe lists only the "
-            "last 30 days. What changed then is known only where a later event says so; bringing in the objects as "
-            "they are now (a backfill from Stripe's lists) is a step this hub does not have yet."
-        )
+        swept.gap, swept.is_new = (last, oldest), True
+        swept.note = _gap_note(last, oldest)
     return swept
+
+
+def _gap_note(since: datetime, until: datetime) -> str:
+    return (
+        f"Gap: from {plain(since)} until {plain(until)} events were never compared, and Stripe lists only the last 30 "
+        "days. What changed then is known only where a later event says so. To bring in the objects as they are now: "
+        f"`hub backfill --since {since.astimezone(UTC):%Y-%m-%d}`."
+    )
 
 
 def _second(moment: datetime) -> datetime:
@@ -232,7 +260,8 @@ def _second(moment: datetime) -> datetime:
     return moment.replace(microsecond=0)
 
 
-def _plain(moment: datetime) -> str:
+def plain(moment: datetime) -> str:
+    """A time as people read it here: UTC, to the second."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -246,14 +275,14 @@ def _id(body: bytes) -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def _alone(db: Database) -> AsyncIterator[None]:
-    """Hold the lock, on a connection of its own. Should that break, two sweeps may overlap: the same events are then
-    asked for twice, and accepted once.
+async def alone(db: Database, lock: int, otherwise: str) -> AsyncIterator[None]:
+    """Hold the lock, on a connection of its own. Should that break, two may overlap: the same is then asked for twice,
+    and accepted once. Raises `SweepRunningError` with the text `otherwise` if it is held.
     """
     connection = await asyncpg.connect(db.dsn, timeout=10)
     try:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
-            raise SweepRunningError("Another sweep is under way; one at a time is enough. Nothing was done.")
+        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock):
+            raise SweepRunningError(otherwise)
         yield
     finally:
         await connection.close(timeout=2)

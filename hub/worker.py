@@ -12,8 +12,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from hub import log, sealing, store
-from hub.db import UNAVAILABLE, Database
+from hub import circuit, log, sealing, store
+from hub.circuit import Change, Closed, Cut, Opened
+from hub.db import UNAVAILABLE, Connection, Database
 from hub.deliver import Deliverer, LogDeliverer
 from hub.grouping import Grouper
 from hub.store import Closing, LaneClaim
@@ -46,8 +47,36 @@ class Settler:
 
     async def _write(self, group: Sequence[Closing]) -> list[set[int]]:
         now = datetime.fromtimestamp(self._clock(), UTC)
-        ours = await self._db.run(store.settle, group, now)
+        ours, changes = await self._db.run(_settle, group, now)
+        for change in changes:
+            _say(change)
         return [{s.delivery.id for s in closing.settlements} & ours for closing in group]
+
+
+async def _settle(
+    connection: Connection[Any], group: Sequence[Closing], now: datetime
+) -> tuple[set[int], Sequence[Change]]:
+    """The settlement and what it says of the vendors, in one transaction. A worker that lost its claim says nothing."""
+    ours, ailing = await store.settle(connection, group, now)
+    signs = [s for closing in group for s in closing.signs if any(x.delivery.id in ours for x in closing.settlements)]
+    return ours, await circuit.note(connection, signs, ailing, now) if signs else ()
+
+
+def _say(change: Change) -> None:
+    """For the operator's eyes: what is paused or slowed down for all processes, or no longer."""
+    match change:
+        case Opened():
+            _log.error(
+                "circuit_opened",
+                destination=change.destination,
+                times=change.times,
+                until=change.until.isoformat(),
+                reason=change.reason,
+            )
+        case Closed():
+            _log.warning("circuit_closed", destination=change.destination, times=change.times)
+        case Cut():
+            _log.warning("limit_cut", destination=change.destination, share=round(change.share, 3))
 
 
 class Worker:
@@ -62,6 +91,9 @@ class Worker:
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = self._policy.slots
+        self._alone = False
+        """What is under way may be what kills workers: nothing is begun beside it."""
 
     def wake(self) -> None:
         """Something was accepted for this destination."""
@@ -73,8 +105,9 @@ class Worker:
         while not self._stop.is_set():
             self._wake.clear()
             try:
-                begun = await self._begin() if len(self._tasks) < self._policy.slots else 0
-                pause = 0.0 if begun else await self._until_due()
+                full = self._full()  # then there is nothing to look for until one ends, which wakes
+                begun = 0 if full else await self._begin()
+                pause = 0.0 if begun else self._poll if full else await self._until_due()
                 away = 0.2
             except UNAVAILABLE as error:
                 _log.warning("worker_waits_for_database", destination=self.name, error=type(error).__name__)
@@ -82,7 +115,7 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - a fault here must not end the other destinations' work
                 _log.error("worker_failed", destination=self.name, error=type(error).__name__, exc_info=error)
                 pause, away = away, min(away * 2, 60.0)
-            if pause > 0 or len(self._tasks) >= self._policy.slots:
+            if pause > 0 or self._full():
                 await self._rest(pause or self._poll)
 
     async def stop(self, limit: float) -> None:
@@ -111,7 +144,7 @@ class Worker:
         if isinstance(deliverer, LogDeliverer):
             return await self._begin_batch(deliverer, now, flush=flush)
         ledger = self._policy.kind == "ledger"
-        free = self._policy.slots - len(self._tasks)
+        free = self._slots - len(self._tasks)
         claims = await self._db.run(
             store.claim,
             self.name,
@@ -121,16 +154,25 @@ class Worker:
             per_lane=PER_LANE,
             ledger=ledger,
             bodies=not deliverer.mapped,
+            concurrency=self._policy.concurrency,
         )
+        if claims:
+            # Asked to call less, each process does fewer things at once; always one, to hear when that is over.
+            self._slots = max(1, int(self._policy.slots * claims[0].share))
         if self._stop.is_set() and claims:
             await self._db.run(store.give_back, claims, now)
             return 0
+        # Lost, and not for the first time: `store.claim` gives such a lane alone.
+        self._alone = any(d.was_lost and d.failures > 1 for c in claims for d in c.deliveries)
         if ledger:
             for claim in claims:
                 self._start(deliverer.ledger(claim, self._stop.is_set), [claim])
         elif claims:
             self._start(deliverer.state(claims), claims)
         return len(claims)
+
+    def _full(self) -> bool:
+        return len(self._tasks) >= (1 if self._alone else self._slots)
 
     async def _begin_batch(self, deliverer: LogDeliverer, now: datetime, *, flush: bool) -> int:
         if self._tasks:
@@ -172,7 +214,9 @@ class Worker:
             _log.error("carrying_out_failed", destination=self.name, error=type(error).__name__, exc_info=error)
 
     async def _until_due(self) -> float:
-        due: datetime | None = (await self._db.fetch("next_due", self.name, self._now()))[0][0]
+        due: datetime | None = (await self._db.fetch("next_due", self.name, self._now(), self._policy.concurrency))[0][
+            0
+        ]
         if due is None:
             return self._poll
         return max(0.01, min(self._poll, due.timestamp() - self._clock()))

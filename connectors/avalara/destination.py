@@ -6,6 +6,9 @@ replaces it without a word, and a cancelled one may come back to life. So: the d
 document's `referenceCode`; every try after the first looks before it sends; a refusal is read back and compared, never
 taken for success; and nothing is ever adjusted, so the document stays at version 1.
 
+A document that a person linked stays as it is, under its own code: the action `adopt` only looks that it is there, and
+what follows (commit, void) is done to that code.
+
 Records: `SalesInvoice` (upsert), `SalesInvoice.commit` (commit), `SalesInvoice.void` (void). The part before the dot is
 the AvaTax document type; the rest keeps the links of the three apart.
 """
@@ -14,15 +17,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from connectors.avalara.client import AvalaraClient, Reply, wire
-from connectors.avalara.documents import answer, committed, compare, kind, link, older, reference, same_status
+from connectors.avalara.documents import answer, code_of, committed, compare, kind, link, older, reference, same_status
 from connectors.avalara.errors import Fault, fault, judge
 from connectors.avalara.settings import AvalaraSettings
-from hub.destination import Destination, Policy
+from hub.destination import Destination, Limit, Policy
 from hub.errors import Answer, Outcome, OutcomeError, Receipt, Reject, Retry, Unknown
-from hub.model import JSON, Job, Link, Record
+from hub.model import ADOPT, JSON, LINKED, Job, Link, Record
 
 SLOTS = 4
 MAX_LINES = 15_000
@@ -39,9 +43,9 @@ _NOT_NOW = ("DocStatus", "InvalidDocumentStatus", "TransactionIsCommitted", "130
 Step: TypeAlias = Callable[[Job, Record], Awaitable[Outcome | None]]
 
 
-def create(settings: AvalaraSettings) -> Destination:
-    """The AvaTax destination. No network; the library is loaded by the first call."""
-    return Avalara(settings)
+def create(settings: AvalaraSettings, limit: Limit | None = None) -> Destination:
+    """The AvaTax destination. No network; the library is loaded by the first call. `limit`: over all processes."""
+    return Avalara(settings, limit)
 
 
 class Avalara:
@@ -49,8 +53,8 @@ class Avalara:
 
     name = "avalara"
 
-    def __init__(self, settings: AvalaraSettings) -> None:
-        self._settings, self._company = settings, settings.company_code
+    def __init__(self, settings: AvalaraSettings, limit: Limit | None = None) -> None:
+        self._settings, self._company, self._limit = settings, settings.company_code, limit
         self._client = AvalaraClient(settings, SLOTS)
         # A job makes at most seven calls, and each ends by its deadline; the engine stops waiting at 0.8 of the lease.
         lease = max(120.0, 9 * self._client.deadline)
@@ -98,6 +102,8 @@ class Avalara:
         self, method: str, *args: Any, write: bool, expect: tuple[str, ...] = ()
     ) -> tuple[Reply, Fault | None]:
         """A call that was carried out, or was refused for an expected reason. Raises `OutcomeError` for all else."""
+        if self._limit is not None:
+            await self._limit.turn()
         exchange = await self._client.call(method, *args)
         found = fault(exchange) if isinstance(exchange, Reply) else None
         if not isinstance(exchange, Reply) or (found is not None and not found.is_a(*expect)):
@@ -111,15 +117,24 @@ class Avalara:
                 f"{record.key!r} cannot be a document code in AvaTax.",
                 "Whoever keeps the mappings: use the Stripe id as `key`; at most 50 letters, digits, _ . -",
             )
-        if record.link is not None and (record.link.digest == record.digest or record is not job.records[-1]):
-            return Receipt((record.link,), note="AvaTax has it already")
+        link = record.link
+        if link is not None and record.action != ADOPT:
+            if link.digest == LINKED:
+                return _by_a_person(record, "it is not written over")
+            if link.digest == record.digest or record is not job.records[-1]:
+                return Receipt((link,), note="AvaTax has it already")
+        return await self._act(job, record)
+
+    async def _act(self, job: Job, record: Record) -> Outcome:
         match record.action:
             case "upsert":
                 return await self._upsert(job, record)
             case "commit":
-                return await self._commit(record)
+                return await self._commit(job, record)
             case "void":
-                return await self._void(record)
+                return await self._void(job, record)
+            case "adopt":
+                return await self._linked(job, record)
         return Reject(
             "unknown_action",
             f"The AvaTax connector does not know the action {record.action!r}.",
@@ -133,7 +148,7 @@ class Avalara:
             fix = "Tax team: record it by hand in several documents, then skip this delivery with their codes."
             return Reject("too_many_lines", cause, fix)
         if job.attempt > 1:
-            document = await self._read(record)
+            document = await self._read(job, record)
             if document is not None and not older(record, document):
                 return await self._settle(job, record, document)
         body = {
@@ -147,7 +162,7 @@ class Avalara:
         reply, refused = await self._call("create_transaction", body, _SMALL, write=True, expect=("DocStatus",))
         if refused is None:
             return await self._settle(job, record, reply.body, reply)
-        document = await self._read(record)
+        document = await self._read(job, record)
         if document is None:
             return Retry("document_moved", "AvaTax says the document is there already, and then that it is not")
         return await self._settle(job, record, document)
@@ -160,48 +175,64 @@ class Avalara:
         """Compare what AvaTax holds; commit it if that is all that is missing."""
         outcome = compare(record, document, reply)
         if isinstance(outcome, Receipt) and self._commits(job) and document.get("status") in ("Saved", "Posted"):
-            return await self._commit(record)
+            return await self._commit(job, record)
         return outcome
 
-    async def _commit(self, record: Record) -> Outcome:
-        reply, refused = await self._verb("commit_transaction", record, {"commit": True}, _MISSING + _NOT_NOW)
+    async def _commit(self, job: Job, record: Record) -> Outcome:
+        reply, refused = await self._verb("commit_transaction", job, record, {"commit": True}, _MISSING + _NOT_NOW)
+        code = code_of(job, record)
         if refused is None:
-            return committed(record, reply.body, reply)
+            return committed(record, reply.body, reply, code)
         if refused.is_a(*_MISSING):
-            return Retry("document_missing", f"AvaTax has no document {record.key} to commit", None, answer({}, reply))
-        return committed(record, await self._read(record), reply)  # committed already is refused too: look
+            return Retry("document_missing", f"AvaTax has no document {code} to commit", None, answer({}, reply))
+        return committed(record, await self._read(job, record), reply, code)  # committed already is refused too: look
 
-    async def _void(self, record: Record) -> Outcome:
+    async def _void(self, job: Job, record: Record) -> Outcome:
         if record.fields != {"code": "DocVoided"}:
             return Reject(
                 "bad_void",
                 "A document may be voided only with the code DocVoided: DocDeleted would remove the evidence.",
                 "Whoever keeps the mappings: let the void record have the one field code: 'DocVoided'.",
             )
-        reply, refused = await self._verb("void_transaction", record, dict(record.fields), _MISSING + _CANCELLED)
+        reply, refused = await self._verb("void_transaction", job, record, dict(record.fields), _MISSING + _CANCELLED)
         if refused is None:
             return Receipt((link(record, reply.body),), answer=answer(reply.body, reply))
-        document = None if refused.is_a(*_MISSING) else await self._read(record)
+        document = None if refused.is_a(*_MISSING) else await self._read(job, record)
         if document is None:
-            return Retry("document_missing", f"AvaTax has no document {record.key} to void", None, answer({}, reply))
+            missing = f"AvaTax has no document {code_of(job, record)} to void"
+            return Retry("document_missing", missing, None, answer({}, reply))
         return Receipt((link(record, document),), answer=answer(document, reply), note="it was voided already")
 
     async def _verb(
-        self, method: str, record: Record, body: dict[str, Any], expect: tuple[str, ...]
+        self, method: str, job: Job, record: Record, body: dict[str, Any], expect: tuple[str, ...]
     ) -> tuple[Reply, Fault | None]:
         params = {**_SMALL, "documentType": kind(record)}
-        return await self._call(method, self._company, record.key, body, params, write=True, expect=expect)
+        where = (self._company, code_of(job, record))
+        return await self._call(method, *where, body, params, write=True, expect=expect)
 
-    async def _read(self, record: Record) -> JSON:
+    async def _linked(self, job: Job, record: Record) -> Outcome:
+        """The document that a person linked, which must be there. Its link stays what it is."""
+        assert record.link is not None
+        code = code_of(job, record)
+        if not _CODE.fullmatch(code):
+            return _by_a_person(record, f"{code!r} cannot be a document code")
+        document = await self._read(job, record)
+        if document is None:
+            return _by_a_person(record, f"AvaTax has no {kind(record)} {code}")
+        return Receipt((replace(record.link, status=document.get("status")),), answer=answer(document))
+
+    async def _read(self, job: Job, record: Record) -> JSON:
         """The document, or None if AvaTax has none. Raises `OutcomeError` when it cannot tell."""
         method = "get_transaction_by_code_and_type"
-        where = (self._company, record.key, kind(record))
+        where = (self._company, code_of(job, record), kind(record))
         reply, missing = await self._call(method, *where, _SMALL, write=False, expect=_MISSING)
         return None if missing else reply.body
 
     async def _found(self, job: Job, record: Record) -> Outcome | None:
         """One record after an unknown call: done, None to send again, or another outcome."""
-        document = await self._read(record)
+        if record.action == ADOPT:
+            return await self._linked(job, record)
+        document = await self._read(job, record)
         if document is None or (record.action == "upsert" and older(record, document)):
             return None
         status = document.get("status")
@@ -209,5 +240,16 @@ class Avalara:
             case "upsert":
                 return await self._settle(job, record, document)
             case "commit":
-                return None if status in ("Saved", "Posted") else committed(record, document)
+                known = committed(record, document, code=code_of(job, record))
+                return None if status in ("Saved", "Posted") else known
         return Receipt((link(record, document),), answer=answer(document)) if status == "Cancelled" else None
+
+
+def _by_a_person(record: Record, cause: str) -> Reject:
+    code = record.link.vendor_id if record.link is not None else ""
+    return Reject(
+        "linked_document",
+        f"{record.object_id} was linked by a person to the document {code}: {cause}.",
+        "Tax team: if it is the wrong document, link the right code instead of it (`hub link` with --instead-of) and "
+        "retry; if it has to change, change it in AvaTax and skip this delivery.",
+    )

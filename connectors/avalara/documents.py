@@ -9,7 +9,7 @@ from typing import Any
 
 from connectors.avalara.client import Reply
 from hub.errors import Answer, Outcome, Receipt, Reject, Retry
-from hub.model import JSON, Link, Record
+from hub.model import ADOPT, JSON, Job, Link, Record
 
 _REFERENCE = "hub:v1:"
 
@@ -17,6 +17,14 @@ _REFERENCE = "hub:v1:"
 def kind(record: Record) -> str:
     """AvaTax's document type: the record's name up to its dot."""
     return record.record.partition(".")[0]
+
+
+def code_of(job: Job, record: Record) -> str:
+    """The code AvaTax has the document under: ours, or that of the document a person linked; the job then says so."""
+    for one in job.records:
+        if one.action == ADOPT and one.link is not None and one.key == record.key and kind(one) == kind(record):
+            return one.link.vendor_id
+    return record.key
 
 
 def reference(digest: str) -> str:
@@ -96,20 +104,23 @@ def arithmetic(record: Record, document: JSON) -> str:
     return ", ".join(f"{name} is {have[name]}, wanted {sums[name]}" for name in sums if have[name] != sums[name])
 
 
-def committed(record: Record, document: JSON | None, reply: Reply | None = None) -> Outcome:
-    """A `Receipt` if it is a committed document of the hub's; a commit that did not take is a `Retry`."""
-    document = document or {}
+def committed(record: Record, document: JSON | None, reply: Reply | None = None, code: str | None = None) -> Outcome:
+    """A `Receipt` if it is a committed document of the hub's; a commit that did not take is a `Retry`.
+
+    `code`: what AvaTax has it under. Not our key: a person linked it, and answers for what is in it.
+    """
+    document, code = document or {}, code or record.key
     told, status = answer(document, reply), document.get("status")
     if status == "Cancelled":
         return Reject(
             "already_voided",
-            f"Document {record.key} is voided in AvaTax, so it cannot be committed.",
+            f"Document {code} is voided in AvaTax, so it cannot be committed.",
             "Tax team: if the invoice really was paid, un-void the document in AvaTax and retry; else skip this.",
             told,
         )
     if status != "Committed":
-        return Retry("not_committed", f"AvaTax did not commit document {record.key}; its status: {status}", None, told)
-    if not str(document.get("referenceCode", "")).startswith(_REFERENCE):
+        return Retry("not_committed", f"AvaTax did not commit document {code}; its status: {status}", None, told)
+    if code == record.key and not str(document.get("referenceCode", "")).startswith(_REFERENCE):
         return Reject(
             "document_differs",
             f"AvaTax has a document {record.key} that the hub did not write.",

@@ -197,7 +197,8 @@ def judge(exchange: Exchange, *, write: bool) -> Outcome:
     answer = Answer(exchange.status, exchange.correlation_id, {"code": found.code, "fields": list(found.fields)})
     match rule.kind:
         case Kind.LIMIT:
-            return Defer(rule.cause, min(exchange.retry_after or 30.0, 900.0), pause=True, answer=answer)
+            delay = min(exchange.retry_after or 30.0, 900.0)
+            return Defer(rule.cause, delay, pause=True, answer=answer, limited=True)
         case Kind.SETUP:
             return Defer(f"{found.code}: {rule.cause}", 900.0, pause=True, answer=answer)
         case Kind.SERVER if write:

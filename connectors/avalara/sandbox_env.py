@@ -10,6 +10,7 @@ COMPANY_CODE = "HUBSANDBOX"
 def environment(base_url: str) -> dict[str, str]:
     """The `HUB_AVALARA_*` variables for the simulator served at `base_url`, e.g. `http://127.0.0.1:9700/avalara`.
 
+    The simulator has no limit, so none is kept.
     The ship-from address lies in Washington, one of the states of the simulator's tax table.
     """
     return {
@@ -18,6 +19,7 @@ def environment(base_url: str) -> dict[str, str]:
         "HUB_AVALARA_ACCOUNT_ID": ACCOUNT_ID,
         "HUB_AVALARA_LICENSE_KEY": LICENSE_KEY,
         "HUB_AVALARA_COMPANY_CODE": COMPANY_CODE,
+        "HUB_AVALARA_RATE": "1000",
         "HUB_AVALARA_SHIP_FROM_LINE1": "100 Ravine Ln NE",
         "HUB_AVALARA_SHIP_FROM_CITY": "Bainbridge Island",
         "HUB_AVALARA_SHIP_FROM_REGION": "WA",

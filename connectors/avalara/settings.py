@@ -53,6 +53,9 @@ class AvalaraSettings(VendorSettings):
     commit_on: Literal["finalized", "paid"] = Field(
         "finalized", description="When a document is committed, i.e. reported: when the invoice is finalized, or paid."
     )
+    rate: float | None = Field(
+        10.0, gt=0, le=1000, description="Most calls a second of all processes. Avalara publishes no number: a guess."
+    )
     unknown_wait: float = Field(
         60.0, ge=1, le=3600, description="Seconds after a lost reply before AvaTax is asked what became of the call."
     )

@@ -33,6 +33,7 @@ from connectors.netsuite.errors import Reply
 from connectors.netsuite.limit import Limit
 from connectors.netsuite.settings import NetSuiteSettings
 from connectors.netsuite.wire import dumps
+from hub.destination import Limit as SharedLimit
 from hub.errors import OutcomeError, Retry, Unknown
 
 KEPT = ("content-type", "location", "x-n-operationid")
@@ -54,10 +55,18 @@ ClientAuth.register_signature_method("HMAC-SHA256", _hmac_sha256)
 class NetSuiteClient(NetSuiteRestApi):  # type: ignore[misc] # the library has no types
     """One account, one role. `call` is what the connector uses; it answers a `Reply` or raises `OutcomeError`."""
 
-    def __init__(self, settings: NetSuiteSettings, limit: Limit, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: NetSuiteSettings,
+        limit: Limit,
+        *,
+        clock: Callable[[], float] = time.time,
+        shared: SharedLimit | None = None,
+    ) -> None:
+        """`limit`: requests at once of this process; `shared`: requests a second of all processes."""
         super().__init__(_config(settings), concurrent_requests=settings.concurrency)
         self._base = settings.base_url
-        self._limit = limit
+        self._limit, self._shared = limit, shared
         self._timeout = settings.request_timeout
         # One client for all requests: the library opens one per request, a TLS handshake each time. Idle connections
         # are kept only briefly, because one closed by NetSuite under our write would look like a lost reply.
@@ -79,6 +88,8 @@ class NetSuiteClient(NetSuiteRestApi):  # type: ignore[misc] # the library has n
     async def _request_impl(self, method: str, subpath: str, **options: Any) -> httpx.Response:
         """In place of the library's: the pooled client, the shared limit, a total timeout, and no log of the body."""
         headers = {**self._make_default_headers(), **options.pop("headers", {})}
+        if self._shared is not None:
+            await self._shared.turn()
         async with self._limit, asyncio.timeout(self._timeout):
             return await self._http.request(
                 method,

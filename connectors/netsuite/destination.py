@@ -6,6 +6,8 @@ Actions of a record (`action` in a mapping):
     void     take out of use. `creditMemo`: a credit memo over what is open of an invoice that Stripe has voided,
              written like `upsert`: NetSuite's REST service has no verb that voids a transaction. Any other record (a
              customer made inactive): PATCH by external id if it exists; if it does not, there is nothing to do
+    adopt    the record that a person linked by its internal id gets our external id and nothing else (PATCH by internal
+             id); from then on it is written by external id like any other
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from connectors.netsuite.limit import Limit
 from connectors.netsuite.settings import NetSuiteSettings
 from connectors.netsuite.wire import loads
 from hub.destination import Destination, Policy
+from hub.destination import Limit as SharedLimit
 from hub.errors import Answer, Outcome, OutcomeError, Receipt, Reject, Retry, Unknown
-from hub.model import Job, Link, Record
+from hub.model import ADOPT, Job, Link, Record
 
 NAME = "netsuite"
 T = TypeVar("T")
@@ -35,9 +38,9 @@ KEPT_LINES = frozenset({"currencyList", "addressBook"})
 """Sublists that people extend in NetSuite: our lines are added or updated by their key, theirs are left alone."""
 
 
-def create(settings: NetSuiteSettings) -> Destination:
-    """The destination, ready to use; opens no connection."""
-    return NetSuite(settings)
+def create(settings: NetSuiteSettings, limit: SharedLimit | None = None) -> Destination:
+    """The destination, ready to use; opens no connection. `limit`: of the whole account, over all processes."""
+    return NetSuite(settings, shared=limit)
 
 
 class NetSuite:
@@ -50,16 +53,18 @@ class NetSuite:
         settings: NetSuiteSettings,
         *,
         limit: Limit | None = None,
+        shared: SharedLimit | None = None,
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
-        self._client = NetSuiteClient(settings, limit or Limit(settings.concurrency), clock=clock)
+        self._client = NetSuiteClient(settings, limit or Limit(settings.concurrency), clock=clock, shared=shared)
         self._settings = settings
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, protects nothing
         self._send_limit = REQUESTS_A_SEND * settings.request_timeout
         self.policy = Policy(
             kind="ledger",
             slots=settings.concurrency,
+            concurrency=settings.concurrency,  # a job makes its requests one by one
             lease=self._send_limit / 0.8 + 30.0,  # the engine cuts a send off at 0.8 of the lease; ours comes first
             unknown_wait=settings.unknown_wait,
             retry_first=2.0,
@@ -100,7 +105,7 @@ class NetSuite:
             if record.link is not None and record.link.digest == record.digest:
                 written.append({"record": record.record, "key": record.key, "did": "nothing: already as wanted"})
                 continue
-            vendor_id, did = await self._put(record)
+            vendor_id, did = await (self._adopt(record) if record.action == ADOPT else self._put(record))
             if vendor_id:
                 links.append(_link(record, vendor_id))
             written.append({"record": record.record, "key": record.key, "id": vendor_id, "did": did})
@@ -136,6 +141,31 @@ class NetSuite:
                 outcome = Retry(ALREADY_EXISTS, "it was created at the same moment", answer=reply.answer())
         raise OutcomeError(outcome)
 
+    async def _adopt(self, record: Record) -> tuple[str, str]:
+        """Gives the linked record our external id, unless it bears another: that may be somebody else's key to it."""
+        number = record.link.vendor_id if record.link is not None else ""
+        where = f"/record/v1/{record.record}/{number}"
+        if not (number.isascii() and number.isdigit()):
+            raise OutcomeError(_wrong_link(record, "LINK_MALFORMED", f"{number!r} is not an internal id, a number"))
+        reply = await self._client.call("GET", where, record=record.record, key=record.key)
+        if reply.status == 404 and not reply.is_page:
+            raise OutcomeError(_wrong_link(record, "LINK_NOT_FOUND", f"there is no {record.record} {number}"))
+        if reply.status != 200 or reply.is_page:
+            raise OutcomeError(judge(reply, writing=False, rng=self._rng))
+        bears = loads(reply.text).get("externalId")
+        if bears == record.key:
+            return number, "nothing: it has our external id"
+        if bears:
+            raise OutcomeError(_wrong_link(record, "LINK_TAKEN", f"{number} bears the external id {str(bears)[:80]!r}"))
+        body = {"externalId": record.key}
+        reply = await self._client.call("PATCH", where, record=record.record, key=record.key, body=body)
+        if 200 <= reply.status < 300 and not reply.is_page:
+            return number, "given our external id"
+        outcome = judge(reply, writing=True, rng=self._rng)
+        if isinstance(outcome, Reject) and outcome.code == ALREADY_EXISTS:
+            outcome = _wrong_link(record, "LINK_TAKEN", f"another record than {number} bears our external id")
+        raise OutcomeError(outcome)
+
     async def _look(self, job: Job) -> Receipt | None:
         links: list[Link] = []
         for record in job.records:
@@ -143,6 +173,8 @@ class NetSuite:
                 continue
             found = await self._read(record)
             if found is None or not holds(record.fields, found):
+                return None
+            if record.action == ADOPT and record.link is not None and str(found["id"]) != record.link.vendor_id:
                 return None
             links.append(_link(record, str(found["id"])))
         return Receipt(tuple(links), note="found in NetSuite after a lost reply")
@@ -190,6 +222,15 @@ def _link(record: Record, vendor_id: str) -> Link:
         digest=record.digest,
         mapping=record.mapping,
         status="voided" if record.action == "void" else None,
+    )
+
+
+def _wrong_link(record: Record, code: str, cause: str) -> Reject:
+    return Reject(
+        code,
+        f"{record.object_id} was linked by a person to a {record.record} that cannot be used: {cause}.",
+        f"Accounting: link the right record instead of it (`hub link` with --instead-of), or give the right one the "
+        f"external id {record.key} and take it from any other; then retry.",
     )
 
 

@@ -112,8 +112,8 @@ RULES: tuple[Rule, ...] = (
     # Another record is in the way (recorded).
     Rule(
         ALREADY_EXISTS, "reject", "another record in NetSuite already has this name or id",
-        "Accounting: find the other record in NetSuite; give it the external id shown here to use it, or rename it. "
-        "Then retry.", text=r"already exists",
+        "Accounting: find the other record in NetSuite. To use it link it, or give it the external id shown here and "
+        "retry; else rename it and retry.", text=r"already exists",
     ),
     # The books are closed (recorded).
     Rule(
@@ -197,7 +197,7 @@ def _odd(reply: Reply) -> bool:
 def _outcome(rule: Rule, reply: Reply, text: str, path: str, *, writing: bool, rng: random.Random) -> Outcome:
     answer = reply.answer()
     if rule.kind == "limit":
-        return Defer(f"{rule.code}: {rule.cause}", delay=rng.uniform(2.0, 6.0), pause=True, answer=answer)
+        return Defer(f"{rule.code}: {rule.cause}", delay=rng.uniform(2.0, 6.0), pause=True, answer=answer, limited=True)
     if rule.kind == "credentials":
         return _refused(rule.code, reply)
     if rule.kind == "retry":

@@ -7,8 +7,8 @@ from types import TracebackType
 
 
 class Limit:
-    """`async with limit:` around every request. One process's share; passed in, so that a limiter shared by several
-    processes can take its place without a change elsewhere."""
+    """`async with limit:` around every request. One process's own; over all of them `Policy.concurrency` holds, which
+    counts in the database."""
 
     def __init__(self, places: int) -> None:
         self._free = asyncio.Semaphore(places)

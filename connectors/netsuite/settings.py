@@ -58,7 +58,11 @@ class NetSuiteSettings(VendorSettings):
         default=3,
         ge=1,
         le=50,
-        description="Most requests at once. All integrations of the account share its limit (5 on a standard account).",
+        description="Most requests at once of all processes. The account's limit (5 on a standard one) is shared by all"
+        " its integrations.",
+    )
+    rate: float | None = Field(
+        default=None, gt=0, le=100, description="Most requests a second of all processes. NetSuite publishes no limit."
     )
     request_timeout: float = Field(
         default=120.0, gt=0, le=900, description="How long one request may take before its result counts as unknown."

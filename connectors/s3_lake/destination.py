@@ -19,7 +19,7 @@ from connectors.s3_lake import encode
 from connectors.s3_lake.client import THREADS, connect
 from connectors.s3_lake.errors import answer_of, judge
 from connectors.s3_lake.settings import S3LakeSettings
-from hub.destination import LogDestination, Policy
+from hub.destination import Limit, LogDestination, Policy
 from hub.errors import Answer, Outcome, OutcomeError, Receipt, Reject, Retry
 from hub.model import Batch, Link
 
@@ -31,9 +31,9 @@ DIGEST = "hub-sha256"
 MAPPING = f"s3_lake/events@{encode.SCHEMA_VERSION.removeprefix('v')}"
 
 
-def create(settings: S3LakeSettings) -> LogDestination:
-    """The lake's destination. No network; pyarrow is loaded by the first batch."""
-    return S3Lake(settings)
+def create(settings: S3LakeSettings, limit: Limit | None = None) -> LogDestination:
+    """The lake's destination. No network; pyarrow is loaded by the first batch. `limit`: over all processes."""
+    return S3Lake(settings, limit)
 
 
 class S3Lake:
@@ -41,7 +41,8 @@ class S3Lake:
 
     name = "s3_lake"
 
-    def __init__(self, settings: S3LakeSettings) -> None:
+    def __init__(self, settings: S3LakeSettings, limit: Limit | None = None) -> None:
+        self._limit = limit
         self.policy = Policy(
             kind="log", batch=5000, batch_bytes=8 * 2**20, linger=settings.lake_linger, slots=1, lease=180.0
         )
@@ -51,6 +52,8 @@ class S3Lake:
 
     async def send_batch(self, batch: Batch) -> Outcome:
         """Write the batch's object, or find that it is there. One link: `batch:<id>` -> the key."""
+        if self._limit is not None:
+            await self._limit.turn()
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._write, batch)
 
     async def ping(self) -> str:

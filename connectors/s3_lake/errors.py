@@ -60,14 +60,19 @@ CLOSED: dict[str, tuple[str, str]] = {
 }
 """Nothing can be written until a person acts: the destination pauses, the backlog waits in the database."""
 
+SLOWER: dict[str, str] = {
+    "SlowDown": "S3 asks us to slow down",
+    "KMS.ThrottlingException": "the key service asks us to slow down",
+}
+"""We ask too much (S3 User Guide, "Optimizing performance": more than 3,500 writes a second under one prefix)."""
+_SLOWER = 10.0
+
 AGAIN: dict[str, str] = {
     "ConditionalRequestConflict": "another write to the same name was under way",
     "OperationAborted": "another operation on the bucket was under way",
-    "SlowDown": "S3 asks us to slow down",
     "ServiceUnavailable": "S3 is not available",
     "InternalError": "S3 had an internal error",
     "RequestTimeout": "S3 did not get the whole body in time",
-    "KMS.ThrottlingException": "the key service asks us to slow down",
 }
 """Passes by itself."""
 
@@ -93,13 +98,18 @@ def judge(error: ClientError | BotoCoreError) -> Outcome:
 
 
 def _answered(error: ClientError) -> Outcome:
-    code = str(error.response.get("Error", {}).get("Code", "unknown"))
     answer = answer_of(error)
     status = answer.status or 0
+    # A page that is not S3's has an empty code or none.
+    code = str(error.response.get("Error", {}).get("Code") or f"HTTP_{status}")
     if code in CLOSED:
         cause, fix = CLOSED[code]
         return Defer(f"{code}: {cause}. {fix}", _PAUSE, pause=True, answer=answer)
-    if code in AGAIN or status in (408, 409, 429) or status >= 500:
+    if code in SLOWER or status == 429:
+        return Defer(
+            f"{code}: {SLOWER.get(code, 'too many requests')}", _SLOWER, pause=True, answer=answer, limited=True
+        )
+    if code in AGAIN or status in (408, 409) or status >= 500:
         return Retry(code, AGAIN.get(code, f"S3 answered {status}"), answer=answer)
     return Reject(
         code,

@@ -42,6 +42,12 @@ class S3LakeSettings(VendorSettings):
         le=3600,
         description="Seconds a batch that is not full waits for more events before it is written.",
     )
+    lake_rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=3500,
+        description="Most objects a second of all processes. S3 takes 3,500 under one prefix.",
+    )
     lake_access_key_id: SecretStr | None = Field(
         default=None, description="Access key of an S3-compatible store; leave empty on AWS and use a role."
     )
@@ -52,6 +58,11 @@ class S3LakeSettings(VendorSettings):
         default=None,
         description="Address of an S3-compatible store or a test double; empty: AWS. Path-style addressing is used.",
     )
+
+    @property
+    def rate(self) -> float | None:
+        """Objects a second, as every vendor's settings name it."""
+        return self.lake_rate
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

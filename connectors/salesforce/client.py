@@ -8,6 +8,7 @@ So it is used for two things only: `SalesforceLogin` to sign in, and `restful()`
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,9 +23,9 @@ from simple_salesforce.exceptions import SalesforceAuthenticationFailed, Salesfo
 from simple_salesforce.login import SalesforceLogin
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from connectors.salesforce.errors import Fault, faults, judge_call, judge_login
+from connectors.salesforce.errors import DAILY_PAUSE, Fault, faults, judge_call, judge_login
 from connectors.salesforce.settings import SalesforceSettings
-from hub.errors import Outcome, Retry, Unknown
+from hub.errors import Defer, Outcome, OutcomeError, Retry, Unknown
 
 CALL_OPTIONS = "client=billinghub"
 """Comes back as `changeOrigin` in change events, which tells our own writes from people's (Change Data Capture)."""
@@ -116,14 +117,22 @@ class _Line(threading.local):
 class Client:
     """Blocking and thread-safe. A call takes `connect_timeout` + `timeout` seconds at most, and as much to sign in."""
 
-    def __init__(self, settings: SalesforceSettings) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: SalesforceSettings,
+        turn: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`turn` blocks until a call may go, or raises `OutcomeError`."""
+        self._settings, self._turn, self._clock = settings, turn, clock
         self._tokens = Tokens(self._sign_in)
         self._line = _Line()
         self._sessions: list[requests.Session] = []
         self._sessions_lock = threading.Lock()
         self.usage: tuple[int, int] | None = None
-        """API calls used and allowed in the last 24 hours, as of the last answer (`Sforce-Limit-Info`)."""
+        """API calls used and allowed in the last 24 hours, as of the last answer (`Sforce-Limit-Info`): the whole
+        org's, so every process is told the same."""
+        self._usage_at = 0.0
 
     def upsert(self, kind: str, external_id: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
         """`PATCH composite/sobjects/{kind}/{external_id}`: one result per row, in order. Costs one API call."""
@@ -143,6 +152,7 @@ class Client:
 
     def call(self, method: str, path: str, *, params: dict[str, str] | None = None, body: Any = None) -> Any:
         """The decoded answer. Signs in again and repeats once when the session has expired. Raises `CallError`."""
+        self._leave_reserve()
         token = self._tokens.get()
         given = {
             "params": params,
@@ -165,9 +175,27 @@ class Client:
                 session.close()
             self._sessions.clear()
 
+    def _leave_reserve(self) -> None:
+        """No call while others need what is left of the day. One that comes later than `DAILY_PAUSE` looks again."""
+        if self.usage is None or self._settings.daily_reserve == 0:
+            return
+        (used, allowed), age = self.usage, self._clock() - self._usage_at
+        if used < allowed * (1 - self._settings.daily_reserve) or age >= DAILY_PAUSE:
+            return
+        reason = (
+            f"Salesforce: {used:,} of the org's {allowed:,} calls in 24 hours are used; the rest is left for others"
+            f" (HUB_SALESFORCE_DAILY_RESERVE={self._settings.daily_reserve:g}); looked at again every"
+            f" {DAILY_PAUSE / 60:.0f} minutes"
+        )
+        raise CallError(Defer(reason, DAILY_PAUSE - age, pause=True))
+
     def _once(self, token: Token, method: str, path: str, given: dict[str, Any]) -> Any:
         try:
+            if self._turn is not None:
+                self._turn()
             return self._connection(token).restful(path, method=method, **given)
+        except OutcomeError as error:
+            raise CallError(error.outcome) from None
         except SalesforceError as error:
             found = faults(error.content)
             external_id = path.rpartition("/")[2]  # where an upsert names it
@@ -213,7 +241,7 @@ class Client:
     def _note(self, headers: Mapping[str, str]) -> None:
         usage = Salesforce.parse_api_usage(headers.get("Sforce-Limit-Info", "")).get("api-usage")
         if usage is not None:
-            self.usage = (usage.used, usage.total)
+            self.usage, self._usage_at = (usage.used, usage.total), self._clock()
 
     def _sign_in(self) -> tuple[str, str]:
         """Session id and host name. No write depends on it, so nothing here is ever `Unknown`."""

@@ -12,8 +12,8 @@ from connectors.salesforce.client import CallError, Client
 from connectors.salesforce.find import find
 from connectors.salesforce.settings import SalesforceSettings
 from connectors.salesforce.write import Round
-from hub.destination import Policy
-from hub.errors import Outcome, OutcomeError, Unknown
+from hub.destination import Limit, Policy
+from hub.errors import Defer, Outcome, OutcomeError, Unknown
 from hub.model import Job
 
 T = TypeVar("T")
@@ -24,9 +24,15 @@ class SalesforceDestination:
 
     name = "salesforce"
 
-    def __init__(self, settings: SalesforceSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._settings, self._clock = settings, clock
-        self._client = Client(settings)
+    def __init__(
+        self,
+        settings: SalesforceSettings,
+        limit: Limit | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._clock, self._limit = settings, clock, limit
+        self._client = Client(settings, None if limit is None or settings.rate is None else self._turn, clock)
+        self._loop: asyncio.AbstractEventLoop | None = None
         # The library blocks. `slots` rounds at once, and room to look and to ping beside them.
         self._threads = ThreadPoolExecutor(settings.slots + 2, thread_name_prefix="salesforce")
         self.policy = Policy(
@@ -38,7 +44,7 @@ class SalesforceDestination:
         )
 
     @property
-    def api_usage(self) -> tuple[int, int] | None:
+    def quota(self) -> tuple[int, int] | None:
         """API calls used and allowed in the last 24 hours, as Salesforce last said; None before the first answer."""
         return self._client.usage
 
@@ -86,10 +92,22 @@ class SalesforceDestination:
         return self._clock() + self._settings.lease - self._settings.longest_call()
 
     async def _blocking(self, work: Callable[[], T]) -> T:
+        self._loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._settings.lease):
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await self._loop.run_in_executor(self._threads, work)
+
+    def _turn(self) -> None:
+        """For a thread of ours: the turns are the event loop's. Raises `OutcomeError`."""
+        assert self._limit is not None
+        assert self._loop is not None
+        waiting = asyncio.run_coroutine_threadsafe(self._limit.turn(), self._loop)
+        try:
+            waiting.result(self._settings.lease)
+        except TimeoutError:
+            waiting.cancel()
+            raise OutcomeError(Defer("waited in vain for a turn to call Salesforce", 1.0)) from None
 
 
-def create(settings: SalesforceSettings) -> SalesforceDestination:
-    """No network: the first call signs in."""
-    return SalesforceDestination(settings)
+def create(settings: SalesforceSettings, limit: Limit | None = None) -> SalesforceDestination:
+    """No network: the first call signs in. `limit`: of the whole org, over all processes."""
+    return SalesforceDestination(settings, limit)

@@ -228,7 +228,8 @@ def _refused(
     status: int, errors: Sequence[Fault], external_id: str, retry_after: float | None, answer: Answer
 ) -> Outcome:
     if status == 429:
-        return Defer("Salesforce limits the rate of calls", retry_after or 30.0, pause=True, answer=answer)
+        delay = retry_after or 30.0
+        return Defer("Salesforce limits the rate of calls", delay, pause=True, answer=answer, limited=True)
     if status == 401:
         return Defer("Salesforce refuses a session it has just given", CONFIG_PAUSE, pause=True, answer=answer)
     if status == 410:
@@ -250,7 +251,7 @@ def _limit(fault: Fault, answer: Answer) -> Outcome | None:
     """Limits and switched-off APIs: the whole destination waits."""
     if fault.code == "REQUEST_LIMIT_EXCEEDED":
         if "ConcurrentRequests" in fault.message:
-            return Defer("Salesforce: too many long calls at once", BUSY_PAUSE, pause=True, answer=answer)
+            return Defer("Salesforce: too many long calls at once", BUSY_PAUSE, pause=True, answer=answer, limited=True)
         return Defer("Salesforce: the org's daily API calls are used up", DAILY_PAUSE, pause=True, answer=answer)
     if fault.code in ("API_DISABLED_FOR_ORG", "API_CURRENTLY_DISABLED", "UNSUPPORTED_API_VERSION"):
         return Defer(f"Salesforce does not serve the API ({fault.code})", DAILY_PAUSE, pause=True, answer=answer)
@@ -260,7 +261,7 @@ def _limit(fault: Fault, answer: Answer) -> Outcome | None:
 
 
 def _judge(fault: Fault, external_id: str, answer: Answer | None = None) -> Outcome:
-    answer = answer or _answer(None, (fault,))
+    answer = answer or _answer(200, (fault,))  # a row of a call that was answered
     if (limit := _limit(fault, answer)) is not None:
         return limit
     if (again := _passing(fault, external_id)) is not None:

@@ -10,11 +10,12 @@ from typing import Any
 
 from simple_salesforce.format import format_soql
 
+from connectors.salesforce.adopt import link_of, same_id
 from connectors.salesforce.client import CallError, Client
 from connectors.salesforce.objects import EXTERNAL_ID
-from connectors.salesforce.write import link_of, receipt
+from connectors.salesforce.write import receipt
 from hub.errors import Outcome, Retry, Unknown
-from hub.model import Job, Link, Record
+from hub.model import ADOPT, Job, Link, Record
 
 _FIELD = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)?")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)")
@@ -48,6 +49,8 @@ def find(client: Client, job: Job) -> Outcome | None:
 
 def _same(rows: list[dict[str, Any]], record: Record, external_id: str, wanted: Mapping[str, Any]) -> bool:
     if len(rows) != 1 or not isinstance(rows[0].get("Id"), str) or rows[0].get(external_id) != record.key:
+        return False
+    if record.action == ADOPT and not (record.link and same_id(record.link.vendor_id, rows[0]["Id"])):
         return False
     return all(_plain(_value(rows[0], name)) == _plain(value) for name, value in wanted.items())
 

@@ -53,6 +53,18 @@ class SalesforceSettings(VendorSettings):
     lease: float = Field(default=120.0, ge=1, description="Seconds one round of writing may take")
     slots: int = Field(default=2, ge=1, le=10, description="Rounds of writing at once in one worker process")
     batch: int = Field(default=200, ge=1, le=200, description="Most deliveries written in one round")
+    rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        description="Most calls a second of all processes. Salesforce names no such limit.",
+    )
+    daily_reserve: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="Share of the org's calls in 24 hours that is left to others: beyond it the hub waits. 0: none.",
+    )
     allow_duplicates: bool = Field(
         default=False,
         description="Save although a duplicate rule with the action Alert matches (administrator's choice)",

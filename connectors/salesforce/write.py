@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from connectors.salesforce.adopt import adopt, link_of
 from connectors.salesforce.client import CallError, Client
 from connectors.salesforce.errors import Fault, faults, judge_row
 from connectors.salesforce.objects import EXTERNAL_ID
 from hub.errors import Answer, Defer, Outcome, Receipt, Reject, Retry, Unknown
-from hub.model import Job, Link, Record
+from hub.model import ADOPT, Job, Link, Record
 
 MOST_ROWS = 200
 """Rows in one collection call (REST API Developer Guide, "sObject Collections")."""
@@ -20,8 +21,8 @@ SUSPECT = 3
 MOST_CALLS = 40
 """Calls in one round. Finding one bad record among 200 by halving takes 16; what is left over comes round again."""
 
-Item: TypeAlias = tuple[str, str]
-"""Kind of record and key."""
+Item: TypeAlias = tuple[str, str, bool]
+"""Kind of record, key, and whether it is only to be adopted."""
 
 
 @dataclass(slots=True)
@@ -53,6 +54,9 @@ class Round:
             if (refusal := _refusal(want.record)) is not None:
                 self._found[item] = refusal
         for kind in EXTERNAL_ID:
+            for item in self._needed(jobs, kind):
+                if wants[item].record.action == ADOPT:
+                    self._found[item] = self._adopt(wants[item].record)
             needed = self._needed(jobs, kind)
             self._kind(kind, [want for item, want in wants.items() if item in needed])
         return [self._outcome(job) for job in jobs]
@@ -87,6 +91,16 @@ class Round:
             start += size
             well = not any(isinstance(self._found[_item(record)], Unknown) for record in group)
             size = min(2 * size, MOST_ROWS) if well else 1
+
+    def _adopt(self, record: Record) -> Link | Outcome:
+        """One by one: it happens once in a record's life, and only to those that a person linked."""
+        if (closed := self._no_more(split=False)) is not None:
+            return closed
+        self._calls += 2
+        found = adopt(self._client, record)
+        if isinstance(found, Defer):
+            self._closed = found
+        return found
 
     def _upsert(self, kind: str, first: list[Record]) -> None:
         """Write a group; where the whole call is refused for one record's sake, find that record and write the rest."""
@@ -151,20 +165,8 @@ def receipt(links: Sequence[Link], client: Client, note: str | None = None) -> R
     return Receipt(links=tuple(links), answer=Answer(status=200, detail=detail), note=note)
 
 
-def link_of(record: Record, vendor_id: str) -> Link:
-    """The link to a record that holds what we wanted."""
-    return Link(
-        object_id=record.object_id,
-        record=record.record,
-        key=record.key,
-        vendor_id=vendor_id,
-        digest=record.digest,
-        mapping=record.mapping,
-    )
-
-
 def _item(record: Record) -> Item:
-    return (record.record, record.key)
+    return (record.record, record.key, record.action == ADOPT)
 
 
 def _refusal(record: Record) -> Outcome | None:
@@ -172,6 +174,8 @@ def _refusal(record: Record) -> Outcome | None:
     fix = "Whoever owns the mapping: see the connector's README for what it writes. Then retry the delivery."
     if record.record not in EXTERNAL_ID:
         return Reject("UNKNOWN_RECORD", f"the connector does not write records of the kind {record.record}", fix)
+    if record.action == ADOPT:
+        return None
     if record.action != "upsert":
         return Reject("UNKNOWN_ACTION", f"the connector knows no action {record.action!r}, only upsert", fix)
     if EXTERNAL_ID[record.record] in record.fields:

@@ -58,6 +58,14 @@ class Door:
 
     async def _act(self, action: Action | None, seen: Recorded, scope: Scope, receive: Receive, send: Send) -> None:
         kind = action.kind if action else "none"
+        if kind == "hold":
+            whole = await _received(receive)
+            if not await self._held(seen, receive):
+                return
+            action, receive = None, whole
+        if kind == "hold_reply":
+            await self._hold_reply(seen, scope, receive, send)
+            return
         if action is None or kind.startswith("lost_reply"):
             seen.applied = True
             if action is None:
@@ -85,6 +93,32 @@ class Door:
             body = action.body or b""
             await _answer(seen, send, 500, _guess(body), body)
 
+    async def _hold_reply(self, seen: Recorded, scope: Scope, receive: Receive, send: Send) -> None:
+        """The vendor carries it out, and its answer waits: a client that ends meanwhile never hears it."""
+        said: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            said.append(message)
+
+        seen.applied = True
+        await self._simulator.app(scope, await _received(receive), keep)
+        if await self._held(seen, receive):
+            for message in said:
+                await _noting(seen, send)(message)
+
+    async def _held(self, seen: Recorded, receive: Receive) -> bool:
+        """Wait until the faults are deleted, or for as long as the client does. Whether it is still there."""
+        seen.held = True
+        released = asyncio.ensure_future(self._faults.released.wait())
+        gone = asyncio.ensure_future(_gone(receive))
+        try:
+            await asyncio.wait((released, gone), return_when=asyncio.FIRST_COMPLETED)
+            return not gone.done()
+        finally:
+            seen.held = False
+            released.cancel()
+            gone.cancel()
+
 
 def _guess(body: bytes) -> tuple[tuple[str, str], ...]:
     return (("content-type", "application/json" if body[:1] in (b"{", b"[") else "text/plain; charset=utf-8"),)
@@ -110,6 +144,12 @@ async def _received(receive: Receive) -> Receive:
         return next(waiting, None) or await receive()
 
     return again
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client has gone. It must have been heard out before: what it still sends would be lost here."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _swallow(message: Message) -> None:
@@ -143,5 +183,4 @@ async def _hang_up(receive: Receive, send: Send) -> None:
     if transport is None:
         raise RuntimeError("the faults drop and lost_reply need the sandbox to be served by uvicorn itself")
     transport.abort()
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await _gone(receive)

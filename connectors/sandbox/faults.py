@@ -9,6 +9,7 @@ Several faults: `latency` adds up; of the others the oldest that hits wins.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 import re
@@ -26,6 +27,8 @@ KINDS: dict[str, frozenset[str]] = {
     "expired": _COMMON,
     "html": _COMMON | {"status", "body"},
     "drop": _COMMON,
+    "hold": _COMMON,
+    "hold_reply": _COMMON,
     "lost_reply": _COMMON,
     "lost_reply_html": _COMMON | {"status", "body"},
     "lost_reply_500": _COMMON | {"body"},
@@ -113,6 +116,8 @@ class Faults:
     _faults: list[Fault] = field(default_factory=list)
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _rng: random.Random = field(init=False)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the faults are forgotten: what is held goes on."""
 
     def __post_init__(self) -> None:
         self._rng = random.Random(self.seed)  # noqa: S311 - chooses which test requests fail
@@ -125,8 +130,10 @@ class Faults:
         return fault
 
     def clear(self) -> int:
-        """Forget all; how many there were. The dice start again from the seed."""
+        """Forget all and let go what is held; how many there were. The dice start again from the seed."""
         count = len(self._faults)
+        self.released.set()
+        self.released = asyncio.Event()
         self._faults.clear()
         self._rng.seed(self.seed)
         return count

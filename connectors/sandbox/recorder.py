@@ -41,6 +41,8 @@ class Recorded:
     faults: tuple[int, ...] = ()
     applied: bool = False
     """Whether the vendor got it."""
+    held: bool = False
+    """Whether a fault holds it up now (`hold`, `hold_reply`)."""
 
     def shown(self) -> dict[str, Any]:
         """As JSON; times in seconds."""
@@ -56,6 +58,7 @@ class Recorded:
             "concurrency": self.concurrency,
             "faults": list(self.faults),
             "applied": self.applied,
+            "held": self.held,
         }
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -13,9 +11,9 @@ from typing import Any
 import httpx
 import stripe
 
-from connectors.stripe.errors import is_missing, judge, retry_after
-from connectors.stripe.limiter import Limiter
+from connectors.stripe.errors import is_limit, is_missing, judge, retry_after
 from connectors.stripe.settings import StripeSettings
+from hub.destination import Limit
 from hub.errors import OutcomeError
 
 PINNED_VERSION: str = stripe.api_version
@@ -43,9 +41,9 @@ class Body:
 
 
 class Api:
-    """Reads of one Stripe account, for one event loop."""
+    """Reads of one Stripe account, for one event loop. `limit`: over all processes; None for a single cheap call."""
 
-    def __init__(self, settings: StripeSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: StripeSettings, limit: Limit | None = None) -> None:
         # Both are switches of the whole library: it reports timings home, and logs error texts that may hold names.
         stripe.enable_telemetry = False
         logging.getLogger("stripe").setLevel(logging.WARNING)
@@ -61,22 +59,24 @@ class Api:
             max_network_retries=settings.retries,
             http_client=self._http,
         )
-        self._limiter = Limiter(settings.rate, clock)
+        self._limit = limit
 
     async def get(self, path: str, context: str | None = None, **params: Any) -> Body | None:
         """GET `path`; None if there is no such object. `context`: the account to read in, as an event names it.
 
         Raises `OutcomeError`.
         """
-        await self._limiter.turn()
+        if self._limit is not None:
+            await self._limit.turn()
         options: dict[str, Any] = {"stripe_context": context} if context else {}
         try:
             answer = await self._client.raw_request_async("get", path, **params, **options)
         except stripe.StripeError as error:
             if is_missing(error):
                 return None
-            if isinstance(error, stripe.RateLimitError):
-                self._limiter.hold(retry_after(error) or 0.0)
+            if self._limit is not None and is_limit(error):
+                # Said here and not by the outcome: most reads are for another destination, or for none.
+                await self._limit.cut(retry_after(error) or 0.0)
             raise OutcomeError(judge(error)) from error
         return Body(answer.body)
 

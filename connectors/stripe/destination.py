@@ -134,7 +134,7 @@ def _snapshot(event: Event, thin: dict[str, Any], found: Body, data: dict[str, A
         kind=EventKind.SNAPSHOT,
         type=type_,
         body=orjson.dumps(shell),
-        created=event.created,
+        created=event.created.replace(microsecond=0),  # like its snapshot twin's: neither may win by a fraction
         received_at=now,
         account=event.account,
         api_version=PINNED_VERSION,

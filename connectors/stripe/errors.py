@@ -62,7 +62,7 @@ CLASSES: tuple[tuple[type[stripe.StripeError], Rule], ...] = (
 def judge(error: stripe.StripeError) -> Outcome:
     """The outcome of a read that raised, when the object is not simply missing (`is_missing`)."""
     code, answer = code_of(error), answer_of(error)
-    rule = CODES.get(code or "") or next(rule for kind, rule in CLASSES if isinstance(error, kind))
+    rule = _rule(error)
     named = code or type(error).__name__
     cause = f"{rule.cause} ({named})"
     if rule.kind == "limit":
@@ -72,6 +72,15 @@ def judge(error: stripe.StripeError) -> Outcome:
     if rule.kind == "refused":
         return Reject(named, f"{cause}.", rule.fix, answer)
     return Retry(named, cause, retry_after(error), answer)
+
+
+def _rule(error: stripe.StripeError) -> Rule:
+    return CODES.get(code_of(error) or "") or next(rule for kind, rule in CLASSES if isinstance(error, kind))
+
+
+def is_limit(error: stripe.StripeError) -> bool:
+    """Whether we read too much; a lock timeout, which is a 429 as well, says nothing of that."""
+    return _rule(error).kind == "limit"
 
 
 def is_missing(error: stripe.StripeError) -> bool:

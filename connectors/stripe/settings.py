@@ -44,7 +44,7 @@ class StripeSettings(VendorSettings):
         default=20.0,
         gt=0,
         le=100,
-        description="Most reads a second of one process. Stripe allows 25 per endpoint, in test mode in all.",
+        description="Most reads a second of all processes. Stripe allows 25 per endpoint, in test mode in all.",
     )
     timeout: float = Field(default=20.0, ge=1, le=80, description="Seconds one try of a read may take.")
     retries: int = Field(default=2, ge=0, le=5, description="How often Stripe's library itself repeats a failed read.")

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
-from connectors.stripe import listing
+from connectors.stripe import listing, lists
 from connectors.stripe.client import Api, Body
 from connectors.stripe.settings import StripeSettings
+from hub.destination import Limit, Page
 from hub.errors import OutcomeError, Reject, Retry
 
 FOLDERS: dict[str, str] = {
@@ -51,9 +52,9 @@ _PAGES = 500
 _RELATED = re.compile(r"/v[12](/[A-Za-z0-9_.-]+)+")
 
 
-def create(settings: StripeSettings) -> StripeSource:
-    """The source. No network."""
-    return StripeSource(settings)
+def create(settings: StripeSettings, limit: Limit | None = None) -> StripeSource:
+    """The source. No network. `limit`: of the whole account, over all processes."""
+    return StripeSource(settings, Api(settings, limit))
 
 
 class StripeSource:
@@ -109,6 +110,12 @@ class StripeSource:
     def events(self, created_from: int, created_to: int) -> AsyncIterator[list[bytes]]:
         """What happened from one second until before another, newest first, in pages; each event as Stripe wrote it."""
         return listing.events(self._api, created_from, created_to)
+
+    async def objects(self, object_type: str, cursor: str | None, created_from: int | None) -> Page:
+        """A page of what there is of a type now, whatever its status, newest first; of what was created since
+        `created_from` (Unix seconds) if given.
+        """
+        return await lists.page(self._api, self._complete, object_type, cursor, created_from)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -7,7 +7,6 @@ limits are far below it. The work runs in a process of its own: `python -m hub.b
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,21 +17,17 @@ import orjson
 
 from hub import envelope, log, metrics, store
 from hub.bench import events
+from hub.bench.crew import GROUP, fill_objects, worker
 from hub.bench.ground import BenchError, Say, ask, fetch, ground, silent
-from hub.bench.null import NoSource, Null
-from hub.compose import Composer
+from hub.bench.null import Null
 from hub.db import Database
-from hub.deliver import Deliverer
 from hub.destination import Policy
 from hub.mapping import FOLDER, Mappings, load
-from hub.mirror import Mirror
 from hub.model import Disposition
-from hub.routing import Router
 from hub.store import Accepted, Closing, Route
-from hub.worker import Settler, Worker, Workers
+from hub.worker import Settler, Workers
 
 What = Literal["state", "ledger", "mapped"]
-GROUP = 1000
 STUCK_SECONDS = 300.0
 
 
@@ -124,7 +119,6 @@ async def carry_out(plan: Plan) -> dict[str, Any]:
 
 
 def _workers(db: Database, plan: Plan, mappings: Mappings, destination: Null, finished: asyncio.Event) -> Workers:
-    instruments = metrics.create()
     settler = Settler(db, time.time)
     left = plan.deliveries
 
@@ -136,12 +130,7 @@ def _workers(db: Database, plan: Plan, mappings: Mappings, destination: Null, fi
             finished.set()
         return ours
 
-    router = Router({plan.destination: plan.policy.kind}, mappings.routes(), frozenset(), livemode=False)
-    mirror = Mirror(db, NoSource(), time.time, instruments)
-    composer = Composer(plan.destination, mappings, mirror, db, {"timezone": "UTC"})
-    rng = random.Random(7)  # noqa: S311 - jitter, not a secret
-    deliverer = Deliverer(destination, mappings, composer, router, settle, time.time, rng, instruments)
-    return Workers([Worker(deliverer, db, time.time, 2.0)], db)
+    return Workers([worker(destination, db, mappings, settle, metrics.create())], db)
 
 
 async def _fill(db: Database, plan: Plan) -> None:
@@ -152,10 +141,7 @@ async def _fill(db: Database, plan: Plan) -> None:
         numbers = range(start, min(start + GROUP, plan.deliveries))
         await db.run(store.accept, [routed(maker.event(n), plan.destination, now) for n in numbers], now)
     if plan.what == "mapped":
-        for start in range(0, plan.lanes, GROUP):
-            customers = [events.customer_event(n) for n in range(start, min(start + GROUP, plan.lanes))]
-            stored = [Accepted(envelope.read(body, now), Disposition.UNMAPPED, None, ()) for body in customers]
-            await db.run(store.accept, stored, now)
+        await fill_objects(db, plan.lanes)
 
 
 def routed(body: bytes, destination: str, now: datetime) -> Accepted:

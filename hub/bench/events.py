@@ -140,6 +140,22 @@ def customer_event(n: int) -> bytes:
     return _event("customer.created", obj).replace(b"@event@", f"evt_{id_}".encode())
 
 
+def product_event() -> bytes:
+    """A `product.created` for the one product of every `Maker`, for mappings that need its tax code."""
+    obj = {
+        "id": "prod_Bench",
+        "object": "product",
+        "active": True,
+        "created": 1767229000,
+        "description": None,
+        "livemode": False,
+        "metadata": {},
+        "name": "Platform seats",
+        "tax_code": "txcd_10103001",
+    }
+    return _event("product.created", obj).replace(b"@event@", b"evt_prod_Bench")
+
+
 def request(body: bytes, secret: bytes, host: str, now: int) -> bytes:
     """The signed HTTP/1.1 request that carries `body`, as bytes for the wire."""
     return (

@@ -7,7 +7,7 @@ that both see the same machine, a bare server that stores nothing.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -24,6 +24,8 @@ from hub.commands import common
 DESTINATIONS = ("salesforce", "netsuite", "avalara", "s3_lake")
 OFFERED = 500.0
 """Requests a second of the second measurement: a busy day, far from the limit."""
+SHARES = (0.25, 0.5, 0.75, 0.9)
+"""Of the most that was acknowledged: the points of the curve of latency over offered rate."""
 
 
 async def ingest(
@@ -32,39 +34,50 @@ async def ingest(
     """Measure for `seconds` in all with `connections` kept busy, then for as long at 500 requests a second.
 
     `acks_per_s`, `bare_asgi_per_s` and `ratio_to_bare` are medians over the rounds, latencies are over all requests of
-    all rounds, the `cpu` figures are processor time of `hub serve` and of PostgreSQL. Raises `BenchError` if any answer
-    is not 200, or if the database does not hold exactly what was acknowledged.
+    all rounds. The `cpu` figures are processor time per request: of `hub serve`, PostgreSQL and the load generator per
+    ack, of the bare server and the load generator per bare answer; `cores_busy` is all of it over the clock on the
+    wall. Where `cores_busy` is what the machine has, the ratio of the two rates is the inverse ratio of the two sums.
+    Last come shares of the rate that was found, each offered for a tenth of `seconds`: latency over offered rate.
+    Raises `BenchError` if any answer is not 200, or if the database does not hold exactly what was acknowledged.
     """
     async with ground(say) as place:
         secret = f"whsec_{secrets.token_hex(16)}"
         async with (
-            _server(place, secret, "serve", "hub.cli", "serve") as hub,
-            _server(place, secret, "bare", "hub.bench", "bare") as bare,
+            server(place, secret, "serve", "hub.cli", "serve") as hub,
+            server(place, secret, "bare", "hub.bench", "bare") as bare,
         ):
             acks, latencies, ours, theirs = 0, [], [], []
             share = seconds / rounds
-            servers = {"hub": hub.process, "postgres": postmaster(place.folder / "postgres")}
-            used = dict.fromkeys(servers, 0.0)
+            cost = Cost({"hub": hub.process, "postgres": postmaster(place.folder / "postgres")})
+            bare_cost = Cost({"server": bare.process})
             for n in range(rounds):
                 say(f"round {n + 1} of {rounds}: {connections} connections, as fast as the hub goes ...")
                 plan = Plan(hub.port, f"r{n}x", share, warm, connections, prepare=_prepared(share + warm))
-                before = {name: cpu_seconds(process) for name, process in servers.items()}
-                found = await _load(place, secret, plan)
-                used = {name: used[name] + cpu_seconds(process) - before[name] for name, process in servers.items()}
+                found = await cost.of(offer(place, secret, plan))
                 acks += found["acks"]
                 ours.append(found["per_s"])
                 latencies += found["latencies_us"]
                 say(f"round {n + 1} of {rounds}: the same against a server that stores nothing ...")
                 plan = Plan(bare.port, f"b{n}x", share, min(warm, 1.0), connections, prepare=5000, again=True)
-                theirs.append((await _load(place, secret, plan))["per_s"])
-            cpu = {f"{name}_cpu_us_per_ack": round(total / acks * 1e6) for name, total in used.items()}
+                theirs.append((await bare_cost.of(offer(place, secret, plan)))["per_s"])
             say(f"{OFFERED:g} requests a second ...")
             plan = Plan(
                 hub.port, "open", seconds, warm, connections, OFFERED, prepare=_prepared(seconds + warm, OFFERED)
             )
-            offered = await _load(place, secret, plan)
+            offered = await offer(place, secret, plan)
             acks += offered["acks"]
-            stored = await check(place, acks)
+            over_rate = []
+            for share_of_most in SHARES:
+                rate = round(median(ours) * share_of_most)
+                say(f"{rate} requests a second ...")
+                stretch = max(0.2, seconds / 10)
+                plan = Plan(
+                    hub.port, f"c{rate}x", stretch, 0.2, connections, rate, prepare=_prepared(stretch + 0.2, rate)
+                )
+                found = await offer(place, secret, plan)
+                acks += found["acks"]
+                over_rate.append([rate, *_latencies(found["latencies_us"]).values()])
+            kept = await check(place, acks)
         return {
             "ingest": {
                 "acks_per_s": round(median(ours)),
@@ -72,14 +85,43 @@ async def ingest(
                 "offered_500": {"per_s": round(offered["per_s"]), **_latencies(offered["latencies_us"])},
                 "bare_asgi_per_s": round(median(theirs)),
                 "ratio_to_bare": round(median(a / b for a, b in zip(ours, theirs, strict=True)), 3),
-                **cpu,
+                **cost.per("ack"),
+                **bare_cost.per("bare_answer"),
                 "rounds_acks_per_s": [round(r) for r in ours],
                 "connections": connections,
                 "acks": acks,
-                **stored,
+                **kept,
                 "fdatasync_ms": place.fdatasync_ms,
+                "curves": {"rate_p50_p99": over_rate},
             }
         }
+
+
+class Cost:
+    """Processor time of some processes and of the load generator, per request, over several runs."""
+
+    def __init__(self, processes: dict[str, psutil.Process]) -> None:
+        self._processes = processes
+        self._used = dict.fromkeys([*processes, "load"], 0.0)
+        self._requests, self._elapsed = 0, 0.0
+
+    async def of(self, run: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        """Await what the load generator found, and add what it took (without its start and making the requests)."""
+        before = {name: cpu_seconds(process) for name, process in self._processes.items()}
+        found = await run
+        for name, process in self._processes.items():
+            self._used[name] += cpu_seconds(process) - before[name]
+        self._used["load"] += found["cpu_seconds"]
+        self._requests += found["acks"]
+        self._elapsed += found["elapsed_s"]
+        return found
+
+    def per(self, what: str) -> dict[str, float]:
+        """Microseconds each per request, and how many cores were busy with it."""
+        found: dict[str, float] = {
+            f"{name}_cpu_us_per_{what}": round(total / self._requests * 1e6) for name, total in self._used.items()
+        }
+        return {**found, f"cores_busy_{what}": round(sum(self._used.values()) / self._elapsed, 2)}
 
 
 def _prepared(seconds: float, rate: float = 6000.0) -> int:
@@ -93,14 +135,16 @@ def _latencies(microseconds: list[float]) -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Server:
+class Server:
+    """Where it listens, and what to measure."""
+
     port: int
     process: psutil.Process
 
 
 @asynccontextmanager
-async def _server(place: Ground, secret: str, name: str, *command: str) -> AsyncIterator[_Server]:
-    """A server in a child process."""
+async def server(place: Ground, secret: str, name: str, *command: str) -> AsyncIterator[Server]:
+    """`hub serve`, or the bare server, in a child process."""
     port = common.free_port()
     env = {
         "HUB_DATABASE_URL": place.dsn,
@@ -112,10 +156,11 @@ async def _server(place: Ground, secret: str, name: str, *command: str) -> Async
     }
     async with child(name, *command, env=env, folder=place.folder) as process:
         await ready(f"http://127.0.0.1:{port}/readyz", process, place.folder / f"{name}.log")
-        yield _Server(port, psutil.Process(process.pid))
+        yield Server(port, psutil.Process(process.pid))
 
 
-async def _load(place: Ground, secret: str, plan: Plan) -> dict[str, Any]:
+async def offer(place: Ground, secret: str, plan: Plan) -> dict[str, Any]:
+    """Run the load generator. Raises `BenchError` if anything but 200 was answered."""
     found = await ask(
         "hub.bench",
         "load",

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hub.bench import events
+from hub.bench.ground import percentile
 
 MOST_PREPARED = 60_000
 """More than that is made while the clock runs; at 2.5 KB each they fill memory."""
@@ -41,6 +42,8 @@ class Plan:
     prepare: int = 10_000
     again: bool = False
     """Whether the same requests may be sent again: for a server that stores nothing."""
+    slices: float = 0.0
+    """Also tell the latencies of each stretch of so many seconds, for a long run; 0: only of the whole."""
 
 
 class Requests:
@@ -49,8 +52,8 @@ class Requests:
     def __init__(self, plan: Plan, secret: bytes) -> None:
         self._maker = events.Maker(plan.run, customers=plan.customers)
         self._secret, self._host, self._again = secret, f"127.0.0.1:{plan.port}", plan.again
-        self._now = int(time.time())
-        self._ready = [self._make(n) for n in range(min(plan.prepare, MOST_PREPARED))]
+        now = int(time.time())
+        self._ready = [self._make(n, now) for n in range(min(plan.prepare, MOST_PREPARED))]
         self._next = 0
 
     def take(self) -> bytes:
@@ -59,10 +62,10 @@ class Requests:
         self._next += 1
         if n < len(self._ready):
             return self._ready[n]
-        return self._ready[n % len(self._ready)] if self._again else self._make(n)
+        return self._ready[n % len(self._ready)] if self._again else self._make(n, int(time.time()))
 
-    def _make(self, n: int) -> bytes:
-        return events.request(self._maker.event(n), self._secret, self._host, self._now)
+    def _make(self, n: int, now: int) -> bytes:
+        return events.request(self._maker.event(n), self._secret, self._host, now)
 
 
 class Load:
@@ -72,7 +75,8 @@ class Load:
         self._plan, self._requests = plan, requests
         self._open = plan.rate is not None
         self._all: list[_Connection] = []
-        self._idle: list[_Connection] = []
+        # First in, first out: each connection has its turn before a server calls it idle and closes it.
+        self._idle: deque[_Connection] = deque()
         self._overdue: deque[float] = deque()
         self._flying = 0
         self._offering = True
@@ -81,6 +85,8 @@ class Load:
         self.acks = 0
         self.measured = 0
         self.latencies: list[float] = []
+        self.at: list[float] = []
+        """When each of these was counted from, in seconds since the measuring began."""
         self.trouble: str | None = None
 
     async def run(self) -> None:
@@ -98,7 +104,7 @@ class Load:
             await self._offer()
         else:
             while self._idle:
-                self._send(self._idle.pop(), time.perf_counter())
+                self._send(self._idle.popleft(), time.perf_counter())
         limit = self._to - time.perf_counter() + STUCK_SECONDS
         await asyncio.wait_for(self._over.wait(), limit)
 
@@ -110,7 +116,7 @@ class Load:
             while (due := begun + sent * step) <= now and due < self._to:
                 sent += 1
                 if self._idle:
-                    self._send(self._idle.pop(), due)
+                    self._send(self._idle.popleft(), due)
                 else:
                     self._overdue.append(due)
             if due >= self._to:
@@ -131,6 +137,7 @@ class Load:
         if self._from <= (counted_from if self._open else now) < self._to:
             self.measured += 1
             self.latencies.append(now - counted_from)
+            self.at.append(counted_from - self._from)
         if self._overdue:
             self._send(connection, self._overdue.popleft())
         elif self._open:
@@ -204,6 +211,7 @@ class _Connection(asyncio.Protocol):
 async def measure(plan: Plan, secret: bytes) -> dict[str, Any]:
     """Carry out a plan. Raises nothing for the server's faults: `trouble` names the first."""
     load = Load(plan, Requests(plan, secret))
+    began, cpu = time.perf_counter(), time.process_time()
     try:
         await load.run()
     except TimeoutError:
@@ -215,5 +223,19 @@ async def measure(plan: Plan, secret: bytes) -> dict[str, Any]:
         "acks": load.acks,
         "measured": load.measured,
         "per_s": load.measured / plan.seconds,
+        "elapsed_s": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - cpu,
+        "slices": sliced(load.at, load.latencies, plan.slices) if plan.slices else [],
         "latencies_us": [round(taken * 1e6) for taken in load.latencies],
     }
+
+
+def sliced(at: list[float], latencies: list[float], seconds: float) -> list[list[float]]:
+    """For each stretch of `seconds` in which something was measured: when it began, how many, p50 and p99 in ms."""
+    found: dict[int, list[float]] = {}
+    for when, taken in zip(at, latencies, strict=True):
+        found.setdefault(int(max(0.0, when) // seconds), []).append(taken * 1000)
+    return [
+        [n * seconds, len(them), round(percentile(them, 0.5), 2), round(percentile(them, 0.99), 2)]
+        for n, them in sorted(found.items())
+    ]

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from hub.bench.ground import BenchError
 from hub.destination import Policy
 from hub.errors import Outcome, Receipt
-from hub.model import Job, Link
+from hub.model import Batch, Job, Link
 
 
 class Null:
-    """Answers every job with a receipt; a job with records gets the links a vendor's answer would give."""
+    """Answers every job with a receipt; a job with records gets the links a vendor's answer would give.
 
-    def __init__(self, name: str, policy: Policy) -> None:
-        self.name, self.policy = name, policy
+    `delay`: seconds each call takes, as a vendor's would, without using this machine.
+    """
+
+    def __init__(self, name: str, policy: Policy, delay: float = 0.0) -> None:
+        self.name, self.policy, self._delay = name, policy, delay
         self.jobs = 0
         self.records = 0
 
     async def send(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         self.jobs += len(jobs)
         self.records += sum(len(job.records) for job in jobs)
+        if self._delay:
+            await asyncio.sleep(self._delay)
         return [
             Receipt(
                 tuple(Link(r.object_id, r.record, r.key, f"null-{r.key}", r.digest, r.mapping) for r in job.records)
             )
             for job in jobs
         ]
+
+    async def send_batch(self, batch: Batch) -> Outcome:
+        self.jobs += len(batch.jobs)
+        if self._delay:
+            await asyncio.sleep(self._delay)
+        return Receipt()
 
     async def find(self, job: Job) -> Outcome | None:  # noqa: ARG002 - nothing is ever unknown here
         return None

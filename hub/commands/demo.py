@@ -68,12 +68,13 @@ async def demo(options: Options, console: Console, *, quiet: bool) -> tuple[dict
                 def say(text: str) -> None:
                     progress.update(task, description=text)
 
-                return await _run(options, embedded.create_database(), Path(folder), started, say)
+                return await through(options, embedded.create_database(), Path(folder), started, say)
         finally:
             embedded.stop()
 
 
-async def _run(options: Options, dsn: str, folder: Path, started: float, say: Any) -> tuple[dict[str, Any], TieOut]:
+async def through(options: Options, dsn: str, folder: Path, started: float, say: Any) -> tuple[dict[str, Any], TieOut]:
+    """All of it but the database, whose address is given. Takes every `HUB_` variable out of this process."""
     from connectors.sandbox.app import create
     from connectors.sandbox.environment import environment
     from connectors.sandbox.lake import lake_events

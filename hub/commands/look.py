@@ -1,5 +1,5 @@
-"""`hub events`, `deliveries`, `show`, `retry`, `skip`: what the console will show, for the terminal; straight from
-the store.
+"""`hub events`, `deliveries`, `show`, `retry`, `skip`, `link`: what the console will show, for the terminal; straight
+from the store.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hub.commands import common
 from hub.config import Settings, read
 from hub.db import Database
 from hub.errors import HubError
+from hub.mapping import FOLDER, load
 from hub.model import DeliveryState, Disposition
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ Limit = Annotated[int, typer.Option(min=1, max=500, help="At most this many, new
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (events, deliveries, show, retry, skip):
+    for command in (events, deliveries, show, retry, skip, link):
         app.command()(command)
 
 
@@ -111,6 +112,23 @@ def skip(
     """Give a delivery up for good, with a reason; what it held back goes on."""
     done = _run(lambda db: db.run(operate.skip, id, reason, _now()))
     out.print(f"delivery {id} is skipped{_also(done)}", soft_wrap=True)
+
+
+def link(
+    id: Annotated[int, typer.Argument(help="A delivery's number.")],  # noqa: A002
+    vendor_id: Annotated[str, typer.Option(help="The record's id at the vendor; at AvaTax the document's code.")],
+    reason: Annotated[str, typer.Option(help="How it came to be there; kept for ever.")],
+    record: Annotated[
+        str | None, typer.Option(help="The vendor's kind of record; needed if there are several.")
+    ] = None,
+    instead_of: Annotated[str | None, typer.Option(help="To correct a mistake: the id that was given before.")] = None,
+) -> None:
+    """Settle a delivery whose record exists at the vendor already; what it held back goes on, and uses that record."""
+    mappings = load(read(Settings).mappings_dir or FOLDER)
+    existing = operate.Existing(vendor_id, reason, record, instead_of)
+    done = _run(lambda db: db.run(operate.link, id, existing, mappings, _now()))
+    released = f"; {done.released} held behind it are released" if done.released else ""
+    out.print(f"{done.object_id} is linked to {done.record} {done.vendor_id}{released}; {done.note}", soft_wrap=True)
 
 
 def _run(fn: Callable[[Database], Awaitable[T]]) -> T:

@@ -16,10 +16,24 @@ from hub import app, log
 from hub.commands import common
 from hub.config import Settings, VendorSettings
 from hub.errors import ConfigError
+from hub.guard import Guard, Limits, allow_files
+
+SWEEP_EVERY = 5
+"""Ticks of uvicorn, ten a second, between two looks at all connections."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with the signals left to us: a supervisor and its web server live in one process."""
+    """uvicorn, with the signals left to us, for a supervisor and its web server live in one process; and guarded."""
+
+    def __init__(self, config: uvicorn.Config, guard: Guard) -> None:
+        super().__init__(config)
+        self._guard = guard
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close the connections that have had their time."""
+        if counter % SWEEP_EVERY == 0:
+            self._guard.sweep(self.server_state.connections)
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -27,15 +41,19 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(application: ASGIApp, host: str, port: int, *, shutdown: float) -> Server:
-    """A configured server: HTTP/1.1 by httptools, no access log (the intake writes one line per event itself)."""
+def server(application: ASGIApp, host: str, port: int, *, shutdown: float, guard: Guard | None = None) -> Server:
+    """A configured server: HTTP/1.1 by httptools, guarded, no access log (the intake writes one line per event itself).
+
+    `guard`: what a connection may cost; what is usual if there is none.
+    """
+    guard = guard or Guard()
     return Server(
         uvicorn.Config(
             application,
             host=host,
             port=port,
             loop="uvloop",
-            http="httptools",
+            http=guard.protocol(),
             ws="none",
             access_log=False,
             log_config=None,
@@ -45,8 +63,30 @@ def server(application: ASGIApp, host: str, port: int, *, shutdown: float) -> Se
             backlog=2048,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(1, int(shutdown)),
-        )
+        ),
+        guard,
     )
+
+
+def web_server(core: app.Core, stripe: VendorSettings) -> Server:
+    """The hub's own web server, as its settings say."""
+    settings = core.settings
+    return server(
+        app.web(core, stripe), settings.host, settings.port, shutdown=settings.shutdown_seconds, guard=guard_of(core)
+    )
+
+
+def guard_of(core: app.Core) -> Guard:
+    """The guard of a port of the hub. Raises this process's limit of open files to what it needs."""
+    settings = core.settings
+    limits = Limits(
+        connections=allow_files(settings.max_connections),
+        # A body in chunks of some hundred bytes fits; what is larger is refused by the intake long before.
+        message_bytes=2 * settings.max_body_bytes + 65536,
+        head_seconds=settings.head_seconds,
+        request_seconds=settings.request_seconds,
+    )
+    return Guard(limits, lambda reason: core.metrics.turned_away.labels(reason).inc())
 
 
 async def serve(settings: Settings, stripe: VendorSettings, dsn: str) -> None:
@@ -54,7 +94,7 @@ async def serve(settings: Settings, stripe: VendorSettings, dsn: str) -> None:
     log.configure(settings.log_level)
     common.require_port(settings.host, settings.port, "HUB_PORT")
     core = await app.open_core(settings, stripe, dsn)
-    web = server(app.web(core, stripe), settings.host, settings.port, shutdown=settings.shutdown_seconds)
+    web = web_server(core, stripe)
     common.on_signals(lambda: setattr(web, "should_exit", True))
     spare_the_collector()
     await web.serve()
@@ -89,7 +129,8 @@ async def _health(core: app.Core, settings: Settings) -> AsyncIterator[None]:
     if settings.worker_port is None:
         yield
         return
-    web = server(Starlette(routes=app.health(core)), settings.host, settings.worker_port, shutdown=1)
+    health = Starlette(routes=app.health(core))
+    web = server(health, settings.host, settings.worker_port, shutdown=1, guard=guard_of(core))
     serving = asyncio.create_task(web.serve())
     try:
         yield

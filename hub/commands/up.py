@@ -20,7 +20,7 @@ from rich.text import Text
 
 from hub import app, log
 from hub.commands import common
-from hub.commands.processes import server, spare_the_collector
+from hub.commands.processes import spare_the_collector, web_server
 from hub.config import Settings, read
 from hub.db import UNAVAILABLE, Embedded
 
@@ -58,7 +58,7 @@ async def up(*, with_sandbox: bool, sandbox_port: int, console: Console, events_
         log.configure(settings.log_level)
         log.to_file(folder / "hub.log")
         core = await app.open_core(settings, stripe, dsn)
-        web = server(app.web(core, stripe), settings.host, settings.port, shutdown=settings.shutdown_seconds)
+        web = web_server(core, stripe)
         stop = asyncio.Event()
         common.on_signals(stop.set)
         spare_the_collector()

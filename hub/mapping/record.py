@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from hub.conservation import check_credit_note, check_invoice
 from hub.errors import MappingError
-from hub.mapping.expressions import false
+from hub.mapping.expressions import Expression, false
 from hub.mapping.functions import RefusalError
 from hub.model import Record
 
@@ -182,11 +182,7 @@ class RecordMapping:
                     "missing_object", "conserve", f"there is no {self.conserve} to check", "Retry with the object."
                 )
             CONSERVE[self.conserve](document)
-        key = self._value(self.key, values, "key")
-        if not isinstance(key, str) or not key:
-            self._fail(
-                "field_required", "key", "the key is not a text", "Build it from the object's id, which never changes."
-            )
+        key = self._key(values)
         fields = self._fields(self.fields, self.each, values, "fields", "each")
         return Record(
             record=self.record,
@@ -196,6 +192,22 @@ class RecordMapping:
             fields=fields,
             digest=digest(self.record, self.action, key, fields),
             mapping=self.id,
+        )
+
+    def key_of(self, obj: Mapping[str, Any]) -> str:
+        """The key alone, for the object alone. Raises `MappingError`, also for a key that reads anything else."""
+        values = {root_name(self.object): obj}
+        if isinstance(self.key, Expression) and self.key.roots - values.keys():
+            others = ", ".join(sorted(self.key.roots - values.keys()))
+            self._fail("missing_object", "key", f"it reads {others} too", "Build it from the object's id.")
+        return self._key(values)
+
+    def _key(self, values: Mapping[str, Any]) -> str:
+        key = self._value(self.key, values, "key")
+        if isinstance(key, str) and key:
+            return key
+        return self._fail(
+            "field_required", "key", "the key is not a text", "Build it from the object's id, which never changes."
         )
 
     def _seen(self, roots: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,37 @@ UPDATE deliveries d SET state = 'skipped', due_at = NULL, held_by = NULL, settle
 WHERE d.id = ANY ($1::bigint[]) AND d.state IN ('dead', 'held', 'waiting', 'unknown')
 RETURNING d.id;
 
+-- name: event_of_delivery
+SELECT e.type, e.object_type, d.object_id, e.body FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE d.id = $1;
+
+-- name: unsettled_of
+-- Others of the same object that write now, or may have written. $1 destination, $2 lane, $3 object, $4 but this one
+SELECT id, state, due_at, superseded_by, note FROM deliveries
+WHERE destination = $1 AND lane = $2 AND object_id = $3 AND id <> $4
+  AND state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND state IN ('claimed', 'unknown') ORDER BY id;
+
+-- name: add_link
+-- A link that is there stays: what was written is known better than what is said. $1 destination, $2 object, $3 record, $4 key,
+-- $5 vendor id, $6 digest, $7 mapping, $8 now
+INSERT INTO links (destination, object_id, record, key, vendor_id, digest, mapping, linked_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING;
+
+-- name: correct_link
+-- Only what a person said before, and only if it still says what this one has seen. $1 destination, $2 object, $3 record,
+-- $4 vendor id, $5 the one before, $6 digest of what was only said, $7 now
+UPDATE links SET vendor_id = $4, linked_at = $7
+WHERE destination = $1 AND object_id = $2 AND record = $3 AND vendor_id = $5 AND digest = $6;
+
+-- name: link_now
+SELECT key, vendor_id, digest FROM links WHERE destination = $1 AND object_id = $2 AND record = $3;
+
+-- name: settle_linked
+-- $1 id, $2 now, $3 note
+UPDATE deliveries d
+SET state = 'done', due_at = NULL, held_by = NULL, code = NULL, cause = NULL, fix = NULL, note = $3,
+    settled_at = CASE WHEN d.state = 'done' THEN d.settled_at ELSE $2 END
+WHERE d.id = $1 AND d.state IN ('dead', 'held', 'waiting', 'unknown', 'done');
+
 -- name: wake_lane
 -- Due when its earliest open delivery is. While it is leased the due time is the end of the lease, and whoever holds it
 -- looks again when done. $1 destination, $2 lane
@@ -64,7 +95,10 @@ SELECT reason FROM destinations WHERE name = $1 AND paused_until > $2;
 UPDATE destinations SET paused_until = 'infinity', reason = $2, paused_by = 'operator' WHERE name = $1;
 
 -- name: resume_destination
+-- A person knows better: the circuit is closed with it. $1 name, $2 now
 WITH resumed AS (
-    UPDATE destinations SET paused_until = NULL, reason = NULL, paused_by = NULL WHERE name = $1
+    UPDATE destinations SET paused_until = NULL, reason = NULL, paused_by = NULL, failing = 0, failing_since = NULL,
+        failing_lane = NULL, closed_at = CASE WHEN opened > 0 THEN $2 ELSE closed_at END, opened = 0
+    WHERE name = $1
 )
 SELECT pg_notify('hub_wake', $1);

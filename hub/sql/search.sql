@@ -18,7 +18,7 @@ SELECT e.seq, e.id, e.kind, e.type, e.account, e.api_version, e.livemode, e.obje
 FROM events e WHERE e.seq = ANY ($1::bigint[]);
 
 -- name: event_body
-SELECT seq, body FROM events WHERE id = $1;
+SELECT seq, body, body_removed_at FROM events WHERE id = $1;
 
 -- name: search_deliveries
 -- An object's deliveries are found through its events: their index is there anyway. $1 most rows
@@ -84,21 +84,72 @@ SELECT p.name, p.kind, p.paused_until > $1 AS paused, p.paused_until = 'infinity
        CASE WHEN p.paused_until > $1 AND isfinite(p.paused_until) THEN p.paused_until END AS paused_until,
        CASE WHEN p.paused_until > $1 THEN p.reason END AS reason,
        CASE WHEN p.paused_until > $1 THEN p.paused_by END AS paused_by,
+       CASE WHEN p.opened = 0 THEN 'closed' WHEN p.paused_until > $1 THEN 'open' ELSE 'half_open' END AS circuit,
+       share_now(p.share, p.share_at, $1) AS share,
        (SELECT min(l.due_at) FROM lanes l
         WHERE l.destination = p.name AND l.due_at IS NOT NULL AND l.lease_until IS NULL) AS next_due_at
 FROM destinations p ORDER BY p.name;
 
 -- name: open_by_state
--- $1 now
-SELECT destination, state, count(*) AS n,
-       greatest(0, extract(epoch FROM $1::timestamptz - min(created_at)))::float8 AS oldest_seconds
-FROM deliveries WHERE state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') GROUP BY destination, state;
+-- How much is open, exactly up to $1 and no further: a million is not counted for a gauge. The oldest is the first one. Written
+-- as ranges: of an equality the planner would conclude that the primary key has the order too, and read all that is done. The
+-- destinations are those that have something open, found by leaping through the index from one name to the next.
+WITH RECURSIVE named (name) AS (
+    (SELECT d.destination FROM deliveries d WHERE d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+     ORDER BY d.destination LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.destination FROM deliveries d
+            WHERE d.destination > n.name AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+            ORDER BY d.destination LIMIT 1)
+    FROM named n WHERE n.name IS NOT NULL
+)
+SELECT n.name AS destination, s.state, c.n, o.created_at AS oldest
+FROM named n CROSS JOIN unnest(ARRAY['waiting', 'claimed', 'unknown', 'held', 'dead']) AS s (state)
+CROSS JOIN LATERAL (
+    SELECT d.created_at FROM deliveries d
+    WHERE (d.destination, d.state) >= (n.name, s.state) AND (d.destination, d.state) <= (n.name, s.state)
+      AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+    ORDER BY d.destination, d.state, d.id LIMIT 1
+) o
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM (
+        SELECT FROM deliveries d
+        WHERE (d.destination, d.state) >= (n.name, s.state) AND (d.destination, d.state) <= (n.name, s.state)
+          AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+        ORDER BY d.destination, d.state, d.id LIMIT $1 + 1
+    ) few
+) c
+WHERE n.name IS NOT NULL;
+
+-- name: are_more_than
+SELECT (SELECT count(*) FROM (SELECT FROM events LIMIT $1 + 1) e) > $1 AS events,
+       (SELECT count(*) FROM (SELECT FROM deliveries LIMIT $1 + 1) d) > $1 AS deliveries;
 
 -- name: count_events
 SELECT disposition, kind, count(*) AS n FROM events GROUP BY disposition, kind;
 
 -- name: count_deliveries
 SELECT destination, state, count(*) AS n FROM deliveries GROUP BY destination, state;
+
+-- name: unusual_events
+-- Of each of these at most $1 + 1: their indexes hold nothing else.
+SELECT x.name, (SELECT count(*) FROM (SELECT FROM events e WHERE e.disposition >= x.name AND e.disposition <= x.name AND e.disposition <> 'routed'
+                                      ORDER BY e.disposition, e.seq LIMIT $1 + 1) few) AS n
+FROM unnest(ARRAY['unmapped', 'other_account', 'other_mode', 'read']) AS x (name)
+UNION ALL
+SELECT 'kind ' || x.name, (SELECT count(*) FROM (SELECT FROM events e WHERE e.kind >= x.name AND e.kind <= x.name AND e.kind <> 'snapshot'
+                                                 ORDER BY e.kind, e.seq LIMIT $1 + 1) few)
+FROM unnest(ARRAY['thin', 'read']) AS x (name);
+
+-- name: events_like
+-- Only ever asked for the number of rows that the planner expects.
+SELECT FROM events e WHERE true /* and */;
+
+-- name: deliveries_like
+SELECT FROM deliveries d WHERE true /* and */;
+
+-- name: destination_names
+SELECT name FROM destinations ORDER BY name;
 
 -- name: search_rejected
 -- $1 most rows, $2 older than this id, or null

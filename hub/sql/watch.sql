@@ -1,13 +1,6 @@
--- name: gauge_open
--- Open deliveries only: the index holds nothing else, however long the history is. The oldest that is not dead: dead
--- letters wait for people, and their number says enough.
-SELECT destination, state, count(*) AS n,
-       min(min(created_at)) FILTER (WHERE state <> 'dead') OVER (PARTITION BY destination) AS oldest
-FROM deliveries
-WHERE state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') GROUP BY destination, state;
-
 -- name: gauge_paused
-SELECT name, coalesce(paused_until > $1, false) AS paused FROM destinations;
+SELECT name, coalesce(paused_until > $1, false) AS paused, opened > 0 AS circuit_open, share_now(share, share_at, $1) AS share
+FROM destinations;
 
 -- name: register_destination
 -- At start: known by name and kind. Unusable settings pause it until the next start with better ones; a person's pause and

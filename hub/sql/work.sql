@@ -2,12 +2,25 @@
 -- Lanes that are due and free, each with its due deliveries in order. One statement: SKIP LOCKED makes rivals take other
 -- lanes, the lease makes the claim ours, `claim` is the fence that settling needs. A delivery found still claimed belongs
 -- to a worker that died or hung: the lost claim counts as a failure, and it is taken alone so that, should it be what
--- kills workers, it takes no neighbour along.
--- $1 destination, $2 now, $3 lease in seconds, $4 most lanes, $5 most deliveries a lane, $6 is it a ledger, $7 with bodies
-WITH due AS (
+-- kills workers, it takes no neighbour along. While the circuit is not closed nothing is claimed but the probe ($8), no time
+-- budget runs, and those of before begin anew: an outage is nobody's fault. What the destination's row says is asked for in
+-- subqueries, which cost nothing where there is no row to give.
+-- What was lost again after it had failed may be what kills workers: such a lane is claimed first and with no other.
+-- $1 destination, $2 now, $3 lease in seconds, $4 most lanes, $5 most deliveries a lane, $6 is it a ledger, $7 with bodies,
+-- $8 is it a probe
+WITH suspect AS MATERIALIZED (
+    SELECT s.key FROM lanes s
+    WHERE s.destination = $1 AND s.due_at <= $2 AND s.lease_until <= $2
+      AND EXISTS (SELECT FROM deliveries x
+                  WHERE x.destination = $1 AND x.lane = s.key AND x.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+                    AND x.state = 'claimed' AND x.failures > 0)
+    ORDER BY s.due_at, s.key LIMIT 1
+), due AS (
     SELECT destination, key FROM lanes
     WHERE destination = $1 AND due_at <= $2 AND (lease_until IS NULL OR lease_until <= $2)
-      AND NOT EXISTS (SELECT FROM destinations p WHERE p.name = $1 AND p.paused_until > $2)
+      AND (NOT EXISTS (SELECT FROM suspect) OR key = (SELECT key FROM suspect))
+      AND NOT EXISTS (SELECT FROM destinations p
+                      WHERE p.name = $1 AND (p.paused_until > $2 OR (p.opened > 0 AND NOT $8::boolean)))
     ORDER BY due_at LIMIT $4
     FOR UPDATE SKIP LOCKED
 ), leased AS (
@@ -38,7 +51,11 @@ WITH due AS (
     INSERT INTO attempts (delivery_id, claim, started_at, duration_ms, outcome, reason)
     SELECT id, claim - 1, $2, 0, 'lost', 'its worker ended or hung; what it sent is not known' FROM claimed WHERE was = 'claimed'
 )
-SELECT l.key AS lane, l.claim AS lane_claim, c.id, c.claim, c.failures, c.first_failure_at, c.object_id AS document, c.was,
+SELECT coalesce((SELECT share_now(p.share, p.share_at, $2) FROM destinations p WHERE p.name = $1), 1) AS share,
+       l.key AS lane, l.claim AS lane_claim, c.id, c.claim, c.failures, c.object_id AS document, c.was,
+       CASE WHEN c.first_failure_at IS NOT NULL THEN
+           greatest(c.first_failure_at, (SELECT CASE WHEN p.opened > 0 THEN $2 ELSE p.closed_at END
+                                         FROM destinations p WHERE p.name = $1)) END AS first_failure_at,
        e.seq, e.id AS event_id, e.kind, e.type, e.account, e.api_version, e.livemode, e.object_type, e.object_id,
        e.customer_id, e.rank, e.created, e.received_at, e.disposition, e.note,
        CASE WHEN $7 THEN e.body ELSE ''::bytea END AS body,
@@ -64,7 +81,7 @@ ORDER BY l.destination, l.key FOR UPDATE OF l;
 
 -- name: settle
 -- Only who holds the claim may settle it: a late worker matches no row. Returns the ids that were ours, with what the
--- claim was about. $1 ids, $2 claims, $3 states, $4 due, $5 added failures, $6 codes, $7 causes, $8 fixes, $9 notes,
+-- claim was about, and which destinations had failed before: only for those an answer is news. $1 ids, $2 claims, $3 states, $4 due, $5 added failures, $6 codes, $7 causes, $8 fixes, $9 notes,
 -- $10 superseded_by, $11 held_by, $12 now
 UPDATE deliveries d
 SET state = u.state, due_at = u.due_at, lease_until = NULL, failures = d.failures + u.failed,
@@ -87,7 +104,7 @@ FROM (
     ) f
 ) u
 WHERE d.id = u.id AND d.claim = u.claim AND d.state = 'claimed'
-RETURNING d.id;
+RETURNING d.id, (SELECT array_agg(p.name) FROM destinations p WHERE p.failing > 0 OR p.opened > 0) AS ailing;
 
 -- name: log_attempts
 INSERT INTO attempts (delivery_id, batch_id, claim, started_at, duration_ms, outcome, code, reason, http_status, request_id,
@@ -130,14 +147,75 @@ FROM unnest($1::bigint[], $2::int[], $4::text[]) AS u (id, claim, state)
 WHERE d.id = u.id AND d.claim = u.claim AND d.state = 'claimed';
 
 -- name: next_due
--- Null while it is paused: then there is nothing to wake for but the end of the pause, and polling sees that.
+-- Null while it is paused: then there is nothing to wake for but the end of the pause, and polling sees that. Null also
+-- while as much is under way as may be, over all processes. $1 destination, $2 now, $3 its concurrency, if it has one
 SELECT min(due_at) FROM lanes
 WHERE destination = $1 AND due_at IS NOT NULL AND lease_until IS NULL
-  AND NOT EXISTS (SELECT FROM destinations p WHERE p.name = $1 AND p.paused_until > $2);
+  AND NOT EXISTS (
+      SELECT FROM destinations p
+      WHERE p.name = $1 AND (p.paused_until > $2 OR (
+          (p.opened > 0 OR $3::int IS NOT NULL)
+          AND (SELECT count(*) FROM lanes o WHERE o.destination = $1 AND o.lease_until > $2)
+              >= CASE WHEN p.opened > 0 THEN 1 ELSE floor(greatest(1, $3 * share_now(p.share, p.share_at, $2))) END)));
+
+-- name: lock_destination
+-- Who counts what is under way, or decides about the circuit, holds this row. $1 name, $2 now
+SELECT share_now(share, share_at, $2) AS share, paused_until > $2 AS paused, paused_until, paused_by, reason,
+       failing, failing_since, failing_lane, opened, closed_at
+FROM destinations WHERE name = $1 FOR UPDATE;
+
+-- name: is_half_open
+-- Asked only when nothing was claimed. $1 destination, $2 now
+SELECT opened > 0 AND coalesce(paused_until <= $2, true) FROM destinations WHERE name = $1;
+
+-- name: count_leased
+-- A statement of its own after the lock: it sees what whoever held the lock before has claimed. $1 destination, $2 now
+SELECT count(*) FROM lanes WHERE destination = $1 AND lease_until > $2;
+
+-- name: set_circuit
+-- Under the lock of `lock_destination`. Closed again, all processes are woken. $1 name, $2 failing, $3 since, $4 lane,
+-- $5 opened, $6 closed at, $7 paused until, $8 reason, $9 paused by, $10 wake
+WITH turned AS (
+    UPDATE destinations SET failing = $2, failing_since = $3, failing_lane = $4, opened = $5, closed_at = $6,
+                            paused_until = $7, reason = $8, paused_by = $9
+    WHERE name = $1
+)
+SELECT CASE WHEN $10::boolean THEN pg_notify('hub_wake', $1) END;
+
+-- name: cut_share
+-- Half of what is in use now; once a second, because calls that are under way together fail together, for one reason.
+-- $1 name, $2 now, $3 the least
+UPDATE destinations SET share = greatest($3, share_now(share, share_at, $2) / 2), share_at = $2
+WHERE name = $1 AND (share_at IS NULL OR share_at <= $2::timestamptz - interval '1 second')
+RETURNING share;
+
+-- name: take_turn
+-- One statement, one row per vendor: `next_at` is when the next call would be due if none were ever early. Up to $4 calls
+-- may be early after a quiet moment. No row: the turn would come later than the caller can wait, and was not taken.
+-- $1 name, $2 now, $3 seconds from call to call, $4 burst, $5 patience in seconds
+WITH pace AS (
+    SELECT $3 / coalesce((SELECT share_now(share, share_at, $2) FROM destinations WHERE name = $1), 1)
+           * interval '1 second' AS step
+)
+INSERT INTO turns AS t (name, next_at) SELECT $1, $2 - ($4::int - 2) * step FROM pace
+ON CONFLICT (name) DO UPDATE SET next_at = greatest(t.next_at + (SELECT step FROM pace), EXCLUDED.next_at)
+WHERE t.next_at <= $2::timestamptz + $5 * interval '1 second'
+RETURNING extract(epoch FROM t.next_at - (SELECT step FROM pace) - $2)::double precision AS wait;
+
+-- name: turn_wait
+-- $1 name, $2 now
+SELECT extract(epoch FROM next_at - $2)::double precision AS wait FROM turns WHERE name = $1;
+
+-- name: hold_turns
+-- The vendor named a time: no call before it. $1 name, $2 until
+INSERT INTO turns AS t (name, next_at) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET next_at = greatest(t.next_at, EXCLUDED.next_at);
 
 -- name: newest
--- The mirror: of each object the events of its highest rank and, among these, of its latest second. Usually one; what to
--- make of several is for hub.ordering. More than 20 in one second are not looked at: the object is then read anyway.
+-- The mirror. Of each object the events of its highest rank and, among these, of its latest second: usually one. If a read of
+-- that rank is known, it comes too, and of the events only those it does not surely cover: accepted after it began (its id
+-- names the last event known then), and of no earlier second than it. What to make of them is for hub.mirror; it needs the
+-- 21st only to see that there are too many.
 SELECT o.id AS wanted, s.*
 FROM unnest($1::text[]) AS o (id)
 CROSS JOIN LATERAL (
@@ -145,12 +223,20 @@ CROSS JOIN LATERAL (
     WHERE e.object_id = o.id AND e.disposition IN ('routed', 'unmapped', 'read') AND e.kind <> 'thin'
     ORDER BY e.rank DESC, e.created DESC LIMIT 1
 ) top
+LEFT JOIN LATERAL (
+    SELECT r.seq, r.created, coalesce(substring(r.id FROM ':([0-9]+):[0-9]+$')::bigint, r.seq) AS known
+    FROM events r WHERE r.object_id = o.id AND r.rank = top.rank AND r.kind = 'read'
+    ORDER BY r.seq DESC LIMIT 1
+) read ON true
 CROSS JOIN LATERAL (
+    (SELECT e.seq, e.id AS event_id, e.kind, e.type, e.rank, e.created, e.api_version, e.object_type, e.body
+     FROM events e
+     WHERE e.object_id = o.id AND e.rank = top.rank AND e.created >= coalesce(read.created, top.created)
+       AND e.disposition IN ('routed', 'unmapped') AND e.kind = 'snapshot' AND e.seq > coalesce(read.known, 0)
+     ORDER BY e.created DESC, e.seq DESC LIMIT 21)
+    UNION ALL
     SELECT e.seq, e.id AS event_id, e.kind, e.type, e.rank, e.created, e.api_version, e.object_type, e.body
-    FROM events e
-    WHERE e.object_id = o.id AND e.rank = top.rank AND e.created = top.created
-      AND e.disposition IN ('routed', 'unmapped', 'read') AND e.kind <> 'thin'
-    ORDER BY e.seq DESC LIMIT 20
+    FROM events e WHERE e.seq = read.seq
 ) s;
 
 -- name: links_of
@@ -199,7 +285,10 @@ WITH claimed AS (
     WHERE d.batch_id = $1 AND d.state IN ('waiting', 'claimed', 'unknown')
     RETURNING d.id, d.claim, d.failures, d.first_failure_at, d.event_seq
 )
-SELECT c.id, c.claim, c.failures, c.first_failure_at, e.seq, e.id AS event_id, e.kind, e.type, e.account, e.api_version,
+SELECT c.id, c.claim, c.failures,
+       (SELECT CASE WHEN c.first_failure_at IS NOT NULL THEN
+                   greatest(c.first_failure_at, p.closed_at, CASE WHEN p.opened > 0 THEN $3 END) END
+        FROM (SELECT 1) one LEFT JOIN destinations p ON p.name = $4) AS first_failure_at, e.seq, e.id AS event_id, e.kind, e.type, e.account, e.api_version,
        e.livemode, e.object_type, e.object_id, e.customer_id, e.rank, e.created, e.received_at, e.disposition, e.note, e.body
 FROM claimed c JOIN events e ON e.seq = c.event_seq ORDER BY e.seq;
 

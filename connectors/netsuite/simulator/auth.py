@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 
 from joserfc import jwk, jwt
 from joserfc.errors import InvalidKeyTypeError, JoseError
-from oauthlib.oauth1.rfc5849.signature import (  # type: ignore[import-untyped]
+from oauthlib.oauth1.rfc5849.signature import (
     collect_parameters,
     verify_hmac_sha256,
 )

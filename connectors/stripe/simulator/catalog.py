@@ -74,12 +74,24 @@ def update_product(w: World, p: Obj, ids: list[str]) -> Obj:
     return product
 
 
+def delete_product(w: World, p: Obj, ids: list[str]) -> Obj:
+    """Only one without prices (docs.stripe.com/api/products/delete); an archived one stays where it is."""
+    if any(price["product"] == ids[0] for price in w.objects["price"].values()):
+        raise refused("This product cannot be deleted because it has one or more user-created prices.", param="id")
+    stub: Obj = delete("product")(w, p, ids)
+    return stub
+
+
 def list_products(w: World, p: Obj, _ids: list[str]) -> Obj:
+    """Active and archived alike unless `active` says which; `ids` and paging exclude each other."""
     wanted = p.get("ids")
+    if wanted is not None and (p.get("starting_after") or p.get("ending_before")):
+        raise refused("You may not use `ids` with `starting_after` or `ending_before`.", param="ids")
     rows = (
         row
         for row in reversed(w.objects["product"].values())
-        if p.get("active") in (None, row["active"])
+        if not row.get("deleted")
+        and p.get("active") in (None, row["active"])
         and (wanted is None or row["id"] in wanted)
         and in_range(row["created"], p.get("created"))
     )

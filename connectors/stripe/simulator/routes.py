@@ -96,6 +96,8 @@ _route("GET /v1/products ProductListParams", catalog.list_products, "active crea
 _route("GET /v1/products/* ProductRetrieveParams", _read("product"))
 _route("POST /v1/products/* ProductUpdateParams", catalog.update_product, _PRODUCT)
 
+_route("DELETE /v1/products/* ProductDeleteParams", catalog.delete_product)
+
 _PRICE = "active lookup_key metadata nickname tax_behavior transfer_lookup_key"
 _route(
     "POST /v1/prices PriceCreateParams",
