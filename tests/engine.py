@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from hub.compose import Composer
 from hub.db import Database
 from hub.deliver import Deliverer, LogDeliverer
 from hub.destination import Kind, Policy
-from hub.errors import Outcome, Receipt
+from hub.errors import Outcome, OutcomeError, Receipt
 from hub.mapping import Mappings, load
 from hub.mirror import Mirror
 from hub.model import Batch, Job, Link
@@ -104,9 +104,12 @@ class Objects:
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
         self.reads: list[str] = []
+        self.trouble: Outcome | None = None
 
     async def read(self, object_type: str, object_id: str) -> dict[str, Any] | None:
         self.reads.append(object_id)
+        if self.trouble is not None:
+            raise OutcomeError(self.trouble)
         return self.objects.get(object_id)
 
 
@@ -155,20 +158,36 @@ def build(
     (folder / "vendor" / "account.yaml").write_text(ACCOUNT)
     mappings = load(folder)
     destination = Scripted("vendor", policy or Policy(kind, batch=200, slots=4, lease=60, unknown_wait=30))
-    router = Router({"vendor": kind}, mappings.routes(), frozenset(), livemode=False, coalesce=coalesce)
+    return around(db, clock, [destination], mappings, coalesce=coalesce)
+
+
+def around(
+    db: Database,
+    clock: Callable[[], float],
+    destinations: Sequence[Any],
+    mappings: Mappings,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    coalesce: float = 0.0,
+) -> Engine:
+    """An engine with these destinations, real or scripted; the first is `engine.destination`."""
+    kinds = {d.name: d.policy.kind for d in destinations}
+    router = Router(kinds, mappings.routes(), frozenset(), livemode=False, coalesce=coalesce)
     source = Objects()
     instruments = metrics.create()
-    rng = random.Random(7)
     settle = Settler(db, clock)
     mirror = Mirror(db, source, clock, instruments)
-    carrier: Deliverer | LogDeliverer
-    if kind == "log":
-        carrier = LogDeliverer(destination, settle, clock, rng, instruments)
-    else:
-        composer = Composer("vendor", mappings, mirror, db, {"timezone": "UTC"})
-        carrier = Deliverer(destination, mappings, composer, router, settle, clock, rng, instruments)
-    workers = Workers([Worker(carrier, db, clock, 1.0)], db)
-    return Engine(db, clock, destination, source, mappings, router, workers)
+    workers = []
+    for destination in destinations:
+        rng = random.Random(7)
+        carrier: Deliverer | LogDeliverer
+        if destination.policy.kind == "log":
+            carrier = LogDeliverer(destination, settle, clock, rng, instruments)
+        else:
+            composer = Composer(destination.name, mappings, mirror, db, {"timezone": "UTC", **(settings or {})})
+            carrier = Deliverer(destination, mappings, composer, router, settle, clock, rng, instruments)
+        workers.append(Worker(carrier, db, clock, 1.0))
+    return Engine(db, clock, destinations[0], source, mappings, router, Workers(workers, db))
 
 
 def event(id_: str, type_: str, obj: dict[str, Any], created: int = 1_789_000_000, **more: Any) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def settlement(delivery: Delivery, state: DeliveryState, outcome: str = "receipt
 
 async def settle(db: Database, claims: list[LaneClaim], *settlements: Settlement, now: datetime = NOW) -> set[int]:
     releases = tuple(Release(c.destination, c.lane, c.claim) for c in claims)
-    return await db.run(store.settle, [Closing(settlements, releases)], now)
+    return (await db.run(store.settle, [Closing(settlements, releases)], now)).ours
 
 
 async def finish(

@@ -258,7 +258,7 @@ async def test_a_lost_claim_counts_as_a_failure_and_is_looked_up_first(engine: E
     assert (row["state"], row["claim"], row["failures"]) == ("done", 2, 1)
     assert len(engine.destination.looked) == 1
     late = store.Settlement(claimed[0].deliveries[0], DeliveryState.DEAD, code="x", cause="x", fix="x")
-    ours = await engine.db.run(store.settle, [store.Closing((late,))], now)
+    ours, _ = await engine.db.run(store.settle, [store.Closing((late,))], now)
     assert ours == set()
     assert await engine.states() == ["done"]
 

@@ -75,9 +75,45 @@ async def test_every_statement_may_be_run_and_nothing_else(running: asyncpg.Conn
         "UPDATE events SET body = ''", "DELETE FROM events", "DELETE FROM attempts", "DELETE FROM deliveries",
         "UPDATE attempts SET outcome = 'receipt'", "UPDATE alembic_version SET version_num = '0'", "TRUNCATE lanes",
         "DROP TABLE links", "CREATE TABLE more ()", "ALTER ROLE hub_run SUPERUSER",
+        "UPDATE events SET body_removed_at = now()", "DELETE FROM batches", "DELETE FROM sweeps",
+        "CREATE OR REPLACE FUNCTION hub_prune_notes(cutoff timestamptz) RETURNS bigint LANGUAGE sql AS 'SELECT 1'",
+        "COMMENT ON TABLE alembic_version IS 'oldest code: 0001'",
+        "DELETE FROM prunings",
     ):  # fmt: skip
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await running.execute(forbidden)
+
+
+async def test_the_running_role_can_have_settled_history_removed_and_no_other(
+    running: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    """Whatever it asks for: young or open or dead history stays, and so does each object's newest snapshot."""
+    await running.execute(
+        "INSERT INTO events (id, kind, type, object_id, rank, created, received_at, disposition, body) "
+        "SELECT 'evt_' || n, 'snapshot', 'x', CASE WHEN n < 6 THEN 'in_1' ELSE 'in_2' END, 0, d, d, 'routed', 'b' "
+        "FROM generate_series(1, 6) n, LATERAL (SELECT CASE WHEN n = 4 THEN now() - interval '1 day' * 20 "
+        "ELSE now() - interval '500 days' + n * interval '1 s' END AS d) x"
+    )
+    await running.execute(
+        "INSERT INTO deliveries (event_seq, destination, lane, object_id, created_at, state, settled_at, due_at, code, "
+        "cause, fix) SELECT seq, 'netsuite', 'l', object_id, created, state, "
+        "CASE WHEN state <> 'waiting' THEN created END, "
+        "CASE WHEN state = 'waiting' THEN created END, 'c', 'c', 'f' FROM events e "
+        "JOIN (VALUES (1, 'done'), (2, 'dead'), (3, 'waiting'), (4, 'done'), (5, 'superseded'), (6, 'done')) "
+        "s (n, state) ON seq = n"
+    )
+    for before, above, up_to in (("30 days", -(2**63), 2**63 - 1), ("31 days", 0, 100)):
+        row = await running.fetchrow(f"SELECT * FROM hub_prune(now() - interval '{before}', $1, $2)", above, up_to)
+    assert row is not None
+    kept = await running.fetch("SELECT seq FROM events WHERE body = 'b' ORDER BY seq")
+    assert [r["seq"] for r in kept] == [2, 3, 4, 6]
+    left = await running.fetch("SELECT event_seq FROM deliveries ORDER BY 1")
+    assert [r["event_seq"] for r in left] == [2, 3, 4, 6]
+    for young in ("now()", "now() + interval '1 year'", "now() - interval '29 days'", "NULL", "'infinity'"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="younger than 30 days"):
+            await running.execute(f"SELECT hub_prune({young}, 0, 100)")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="younger than 30 days"):
+            await running.execute(f"SELECT hub_prune_notes({young})")
 
 
 async def test_a_password_that_is_not_given_stops_it(postgres: Embedded, alone: None) -> None:

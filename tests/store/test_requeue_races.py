@@ -45,7 +45,7 @@ async def test_a_claim_that_began_before_a_skip_does_not_undo_it(db: Database) -
     assert slow != SQL["claim"]
 
     async def claim_slowly(connection: Connection[Any]) -> list[asyncpg.Record]:
-        rows: list[asyncpg.Record] = await connection.fetch(slow, LEDGER, NOW, 60.0, 10, 50, True, False)
+        rows: list[asyncpg.Record] = await connection.fetch(slow, LEDGER, NOW, 60.0, 10, 50, True, False, False)
         return rows
 
     claiming = asyncio.create_task(db.run(claim_slowly))

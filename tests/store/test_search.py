@@ -353,6 +353,8 @@ async def test_destinations_show_their_pause_and_what_is_open(db: Database) -> N
             "paused_until": None,
             "reason": None,
             "paused_by": None,
+            "circuit": "closed",
+            "share": 1.0,
             "open": nothing | {"waiting": 1, "dead": 1},
             "oldest_open_seconds": 3600.0,
             "next_due_at": LATER,
@@ -364,6 +366,8 @@ async def test_destinations_show_their_pause_and_what_is_open(db: Database) -> N
             "paused_until": "until resumed",
             "reason": "HUB_S3_LAKE_BUCKET: is missing",
             "paused_by": "settings",
+            "circuit": "closed",
+            "share": 1.0,
             "open": nothing,
             "oldest_open_seconds": None,
             "next_due_at": None,
@@ -375,6 +379,8 @@ async def test_destinations_show_their_pause_and_what_is_open(db: Database) -> N
             "paused_until": LATER,
             "reason": "daily limit reached",
             "paused_by": "hub",
+            "circuit": "closed",
+            "share": 1.0,
             "open": nothing,
             "oldest_open_seconds": None,
             "next_due_at": None,
@@ -387,6 +393,7 @@ async def test_destinations_show_their_pause_and_what_is_open(db: Database) -> N
 async def test_counts(mixed: Database) -> None:
     await finish(mixed, DeliveryState.DONE)
     assert await mixed.run(search.counts) == {
+        "about": False,
         "events": {
             "total": 6,
             "by_disposition": {"routed": 4, "unmapped": 1, "other_account": 0, "other_mode": 0, "read": 1},

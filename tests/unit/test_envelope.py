@@ -79,7 +79,11 @@ def test_what_is_no_event_is_said_to_be_none(bad: bytes) -> None:
         read(bad, NOW)
 
 
-@pytest.mark.parametrize("created", [None, "yesterday", 10**30, -(10**30), True, [], "2026-13-99T00:00:00Z"])
+@pytest.mark.parametrize(
+    "created",
+    [None, "yesterday", 10**30, -(10**30), 1e308, True, [], "2026-13-99T00:00:00Z", -1, 253_402_300_799,
+     "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"],
+)  # fmt: skip
 def test_a_strange_creation_time_is_the_time_of_receipt(created: object) -> None:
     assert read(body(created=created), NOW).created == NOW
 

@@ -1,0 +1,61 @@
+"""A delivery that ends its worker every time runs out of budget by itself; what was claimed beside it arrives."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from hub.db import Database
+from hub.destination import Kind, Policy
+from hub.errors import Outcome
+from hub.model import Job
+from tests.conftest import Clock
+from tests.engine import Engine, build, customer, event, invoice
+
+
+class KilledError(BaseException):
+    """What a kill leaves behind: nothing is written down, nothing is given back."""
+
+
+def restarted(db: Database, clock: Clock, folder: Path, kind: Kind) -> Engine:
+    """A worker as new after the last one was killed, with a vendor that is poisoned by customer 2."""
+
+    def answers(job: Job) -> Outcome | None:
+        if job.event.object_id == "cus_2":
+            raise KilledError
+        return None
+
+    policy = Policy(kind, batch=50, slots=4, lease=60, unknown_wait=30, budget=1000)
+    engine = build(db, clock, folder, kind, policy=policy)
+    engine.destination.answers = answers
+    return engine
+
+
+async def works_until_killed(engine: Engine) -> None:
+    with contextlib.suppress(KilledError):
+        await engine.drain()
+    for worker in engine.workers._workers.values():
+        for task in worker._tasks:
+            task.cancel()
+
+
+@pytest.mark.parametrize("kind", ["state", "ledger"])
+async def test_a_poison_dies_of_its_budget_and_all_that_was_claimed_beside_it_is_delivered(
+    db: Database, clock: Clock, tmp_path: Path, kind: Kind
+) -> None:
+    engine = restarted(db, clock, tmp_path, kind)
+    await engine.accept(
+        *(event(f"evt_{i}", "customer.created", customer(f"cus_{i}"), 1_789_000_000 + i) for i in range(1, 5)),
+        event("evt_n", "invoice.created", invoice("draft", customer="cus_2")),
+    )
+    await works_until_killed(engine)
+    for seconds in [61, 61, 61, 61, 1_000]:
+        clock.advance(seconds)
+        await works_until_killed(restarted(db, clock, tmp_path, kind))
+    rows = {r["object_id"]: r for r in await engine.rows("object_id, state, code, failures")}
+    assert (rows["cus_2"]["state"], rows["cus_2"]["code"]) == ("dead", "workers_lost")
+    # Lost once with everybody, and once more before it was clear that somebody kills: then each was tried alone.
+    others = {o: (r["state"], r["failures"] <= 2) for o, r in rows.items() if o != "cus_2"}
+    assert others == dict.fromkeys(("cus_1", "cus_3", "cus_4", "in_1"), ("done", True))
