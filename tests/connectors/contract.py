@@ -65,7 +65,8 @@ class Books:
 
 @cache
 def books() -> Books:
-    """A voided invoice; then three seats at 20.00 less 10 percent, 8 percent tax on top: paid, one seat credited."""
+    """A voided invoice; a customer who left; then three seats at 20.00 less 10 percent, 8 percent tax on top: paid, one
+    seat credited."""
     events: list[Mapping[str, Any]] = []
     sim = StripeSimulator(seed=7, clock=lambda: float(START), start=START)
     sim.listen(lambda event: events.append(orjson.loads(orjson.dumps(event))))
@@ -79,6 +80,8 @@ def books() -> Books:
     post("/v1/invoiceitems", customer=customer, invoice=wrong, amount=12500, description="Training day")
     post(f"/v1/invoices/{wrong}/finalize")
     post(f"/v1/invoices/{wrong}/void")
+    gone = post("/v1/customers", name=NAME, email=EMAIL)["id"]
+    sim.call("DELETE", f"/v1/customers/{gone}", {})
     product = post("/v1/products", name="Seats", tax_code="txcd_10103001")["id"]
     price = post("/v1/prices", product=product, currency="usd", unit_amount=2000, recurring={"interval": "month"})["id"]
     rate = post("/v1/tax_rates", display_name="Sales tax", percentage="8", inclusive=False)["id"]

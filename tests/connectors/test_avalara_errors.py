@@ -63,6 +63,7 @@ CASES: list[tuple[int, Any, type]] = [
     (429, b"slow down", Defer),
     (400, error("ConcurrentRequestLimitExceeded", 1716), Defer),
     (400, error("RateLimitExceededError", 1723), Defer),
+    (400, error("RateLimitExceeded", 4011), Defer),
     (500, error("UnhandledException", 50), Unknown),
     (500, error("ServerUnreachable", 500), Unknown),
     (400, error("TimeoutRequested", 316), Unknown),
@@ -106,6 +107,9 @@ async def test_each_class(script: tuple[Script, str], status: int, body: Any, wa
     assert isinstance(outcome, wanted), outcome
     if isinstance(outcome, Defer):
         assert outcome.pause
+        assert outcome.limited == (status == 429 or "LimitExceeded" in str(body)), (
+            "only then do all processes call less"
+        )
     if isinstance(outcome, Reject):
         assert outcome.code
         assert outcome.cause

@@ -55,6 +55,7 @@ TABLE = [
     (403, "INSUFFICIENT_PERMISSION", "Permission Violation", Defer, "INSUFFICIENT_PERMISSION"),
     (429, "CONCURRENCY_LIMIT_EXCEEDED", "Concurrent request limit exceeded.", Defer, "CONCURRENCY_LIMIT"),
     (400, "SSS_REQUEST_LIMIT_EXCEEDED", "Request limit exceeded", Defer, "CONCURRENCY_LIMIT"),
+    (400, "REQUEST_LIMIT_EXCEEDED", "Request limit exceeded", Defer, "CONCURRENCY_LIMIT"),
     (400, "USER_ERROR", ERROR + "Concurrent request limit exceeded", Defer, "CONCURRENCY_LIMIT"),
     (409, "RCRD_HAS_BEEN_CHANGED", "Record has been changed", Retry, "RECORD_CHANGED"),
     (424, "RCRD_HAS_BEEN_CHANGED", "Record has been changed", Retry, "RECORD_CHANGED"),
@@ -114,6 +115,7 @@ async def test_refusals_of_a_write(status: int, code: str, detail: str, kind: ty
     assert puts == (2 if status == 401 else 1)
     if isinstance(outcome, Defer):
         assert outcome.pause
+        assert outcome.limited == (named == "CONCURRENCY_LIMIT"), "only then do all processes call less"
         assert outcome.delay == 300 or 2 <= outcome.delay <= 6
     if isinstance(outcome, Reject):
         assert outcome.fix

@@ -275,7 +275,7 @@ def xml(code: str) -> str:
         (400, "KMS.DisabledException", Defer),
         (301, "PermanentRedirect", Defer),
         (409, "ConditionalRequestConflict", Retry),
-        (503, "SlowDown", Retry),
+        (503, "SlowDown", Defer),
         (500, "InternalError", Retry),
         (400, "EntityTooLarge", Reject),
     ],

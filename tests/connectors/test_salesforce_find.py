@@ -84,7 +84,11 @@ async def test_when_salesforce_cannot_be_asked_now() -> None:
         limited = await o.hub.find(job(1, account()))
         assert isinstance(limited, Defer)
         assert limited.pause
-        o.sim.daily_limit(100)
+
+
+async def test_when_salesforce_fails_to_answer() -> None:
+    async with org() as o:
+        await o.send(job(1, account()))
         o.front.faults += [refusing(503, "SERVER_UNAVAILABLE", "x"), replying(200, "<html>", "text/html")]
         assert isinstance(await o.hub.find(job(1, account())), Unknown)
         assert isinstance(await o.hub.find(job(1, account())), Unknown)

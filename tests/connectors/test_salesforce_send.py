@@ -50,7 +50,7 @@ async def test_parents_and_children_in_three_calls() -> None:
         ]
         assert got[0].links[2].digest == bill.digest
         assert got[0].links[2].mapping == "salesforce/test@1"
-        assert o.hub.api_usage == (3, 100_000)
+        assert o.hub.quota == (3, 100_000)
 
 
 async def test_the_same_again_updates_and_keeps_the_id() -> None:
@@ -212,16 +212,39 @@ async def test_after_a_timeout_groups_start_small_again() -> None:
         assert [type(x) for x in outcomes] == [Unknown, Receipt, Receipt, Receipt]
 
 
+async def test_of_the_days_calls_a_share_is_left_for_others_and_the_hub_looks_again_later() -> None:
+    now = 1000.0
+    async with org(now=lambda: now, daily_reserve=0.5) as o:
+        o.sim.daily_limit(4)
+        (first,) = await o.send(job(1, account("cus_1")))
+        assert isinstance(first, Receipt)
+        (second,) = await o.send(job(2, account("cus_2")))
+        assert isinstance(second, Receipt)  # the second of four: half is used from now on
+        now += 300
+        (third,) = await o.send(job(3, account("cus_3")))
+        assert isinstance(third, Defer)
+        assert (third.pause, third.delay, third.limited) == (True, 600.0, False)
+        assert "2 of the org's 4 calls" in third.reason
+        assert "HUB_SALESFORCE_DAILY_RESERVE=0.5" in third.reason
+        assert len(o.front.calls) == 2
+        now += 600
+        (again,) = await o.send(job(3, account("cus_3")))
+        assert isinstance(again, Receipt)  # one call to see how it is now: three of four
+        (more,) = await o.send(job(4, account("cus_4")))
+        assert isinstance(more, Defer)
+        assert (len(o.front.calls), o.hub.quota) == (3, (3, 4))
+
+
 async def test_a_used_up_daily_limit_pauses_and_keeps_what_was_written() -> None:
-    async with org() as o:
+    async with org(daily_reserve=0) as o:
         o.sim.daily_limit(1)
         outcomes = await o.send(job(1, account()), job(2, account(), invoice()), job(3, subscription()))
         assert isinstance(outcomes[0], Receipt)
         for outcome in outcomes[1:]:
             assert isinstance(outcome, Defer)
-            assert (outcome.pause, outcome.delay) == (True, 900.0)
+            assert (outcome.pause, outcome.delay, outcome.limited) == (True, 900.0, False)
         assert len(o.front.calls) == 2  # the second found the limit; a third was not tried
-        assert o.hub.api_usage == (1, 1)
+        assert o.hub.quota == (1, 1)
 
 
 async def test_too_many_long_calls_pause_for_seconds() -> None:

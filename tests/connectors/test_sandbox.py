@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +89,12 @@ class Box:
 
     def post(self) -> httpx.Response:
         return self.http.post(f"{self.url}/stripe/v1/things", json={"n": 1})
+
+    def until(self, check: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while not check():
+            assert time.monotonic() < deadline, self.recorded()
+            time.sleep(0.01)
 
     def recorded(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.side("GET", "requests", params={"vendor": "stripe"}).json()["requests"]
@@ -219,6 +226,31 @@ def test_a_client_that_waits_to_send_its_body_is_asked_for_it_first(box: Box) ->
             line.sendall(b"body")
             assert line.recv(65536).startswith(b"HTTP/1.1 " + status)
     assert box.stripe.count == 1
+
+
+@pytest.mark.parametrize(("kind", "applied"), [("hold", 0), ("hold_reply", 1)])
+def test_a_held_request_goes_on_once_the_faults_are_deleted(box: Box, kind: str, applied: int) -> None:
+    box.fault(kind)
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(box.post)
+        box.until(lambda: [seen["held"] for seen in box.recorded()] == [True])
+        assert (box.stripe.count, answer.done()) == (applied, False)
+        box.side("DELETE", "faults")
+        assert answer.result(10).json()["count"] == 1
+    (seen,) = box.recorded()
+    assert (seen["status"], seen["applied"], seen["held"], box.stripe.count) == (200, True, False, 1)
+
+
+@pytest.mark.parametrize(("kind", "applied"), [("hold", 0), ("hold_reply", 1)])
+def test_a_client_that_goes_away_while_it_is_held_changes_nothing_more(box: Box, kind: str, applied: int) -> None:
+    box.fault(kind)
+    with pytest.raises(httpx.ReadTimeout):
+        box.http.post(f"{box.url}/stripe/v1/things", json={}, timeout=0.3)
+    box.until(lambda: box.recorded()[0]["duration"] is not None)
+    (seen,) = box.recorded()
+    assert (seen["status"], seen["applied"] + 0, seen["held"], box.stripe.count) == (None, applied, False, applied)
+    box.side("DELETE", "faults")
+    assert box.post().json()["count"] == applied + 1
 
 
 # --- which requests are hit

@@ -19,9 +19,10 @@ from starlette.types import Receive, Scope, Send
 
 from connectors.stripe.client import PINNED_VERSION, supported
 from connectors.stripe.destination import create
-from connectors.stripe.limiter import BURST, PATIENCE, Limiter
 from connectors.stripe.settings import StripeSettings
 from connectors.stripe.source import StripeSource
+from connectors.stripe.source import create as source_of
+from hub.destination import Limit
 from hub.errors import Defer, OutcomeError, Receipt, Reject, Retry
 from hub.model import Event, EventKind, Job
 from tests.serving import served
@@ -73,9 +74,9 @@ def settings(url: str, **changes: Any) -> StripeSettings:
 
 
 @contextlib.asynccontextmanager
-async def reading(stand_in: StandIn, **changes: Any) -> AsyncIterator[StripeSource]:
+async def reading(stand_in: StandIn, *, limit: Limit | None = None, **changes: Any) -> AsyncIterator[StripeSource]:
     with served(stand_in) as url:
-        source = StripeSource(settings(url, **changes))
+        source = source_of(settings(url, **changes), limit)
         try:
             yield source
         finally:
@@ -197,21 +198,18 @@ async def test_an_unknown_type_is_refused_without_a_call() -> None:
 # --- trouble
 
 
-async def test_a_limit_defers_by_retry_after_and_holds_the_next_read() -> None:
-    stand_in = StandIn()
+async def test_a_limit_defers_by_retry_after_and_tells_the_shared_limit() -> None:
+    stand_in, limit = StandIn(), Counted()
     limited = {"retry-after": "40", "stripe-rate-limited-reason": "endpoint-rate"}
     stand_in.put(
         "/v1/customers/cus_1", (429, limited, '{"error":{"type":"invalid_request_error","code":"rate_limit"}}')
     )
-    async with reading(stand_in) as source:
-        for _ in range(2):
-            with pytest.raises(OutcomeError) as caught:
-                await source.read("customer", "cus_1")
-            outcome = caught.value.outcome
-            assert isinstance(outcome, Defer)
-            assert not outcome.pause
-            assert 39 < outcome.delay <= 40
-    assert len(stand_in.seen) == 1  # the second was never asked
+    async with reading(stand_in, limit=limit) as source:
+        with pytest.raises(OutcomeError) as caught:
+            await source.read("customer", "cus_1")
+    outcome = caught.value.outcome
+    assert isinstance(outcome, Defer)
+    assert (outcome.pause, outcome.delay, limit.cuts) == (False, 40.0, [40.0])
 
 
 async def test_a_lock_timeout_is_no_limit_of_ours() -> None:
@@ -266,28 +264,44 @@ async def test_the_library_repeats_a_failed_read_as_often_as_the_setting_says() 
     assert len(stand_in.seen) == 2
 
 
-async def test_the_limiter_spaces_reads_after_a_burst() -> None:
-    now = 1000.0
-    limiter = Limiter(10.0, lambda: now)
-    for _ in range(BURST):
-        await limiter.turn()  # at once
-    limiter.hold(PATIENCE + 5)
-    with pytest.raises(OutcomeError) as caught:
-        await limiter.turn()
-    assert isinstance(caught.value.outcome, Defer)
-    assert caught.value.outcome.delay == pytest.approx(PATIENCE + 5)
-    now += PATIENCE + 6
-    await limiter.turn()
+@dataclass
+class Counted:
+    """A limit that remembers; `closed` turns every call away."""
+
+    turns: int = 0
+    cuts: list[float] = field(default_factory=list)
+    closed: bool = False
+
+    async def turn(self) -> None:
+        self.turns += 1
+        if self.closed:
+            raise OutcomeError(Defer("too many are waiting", 12.0))
+
+    async def cut(self, hold: float = 0.0) -> None:
+        self.cuts.append(hold)
 
 
-async def test_the_limiter_refuses_a_queue_longer_than_its_patience() -> None:
-    limiter = Limiter(0.01, lambda: 0.0)  # one read in 100 s, and the clock stands still
-    for _ in range(BURST):
-        await limiter.turn()
-    with pytest.raises(OutcomeError) as caught:
-        await limiter.turn()
-    assert isinstance(caught.value.outcome, Defer)
-    assert caught.value.outcome.delay == pytest.approx(100.0)
+async def test_every_read_takes_its_turn_at_the_shared_limit_and_none_is_made_without() -> None:
+    stand_in, limit = StandIn(), Counted()
+    stand_in.put("/v1/customers/cus_1", {"id": "cus_1"})
+    async with reading(stand_in, limit=limit) as source:
+        await source.read("customer", "cus_1")
+        limit.closed = True
+        with pytest.raises(OutcomeError):
+            await source.read("customer", "cus_1")
+    assert (limit.turns, len(stand_in.seen)) == (2, 1)
+
+
+async def test_a_rate_limit_slows_all_readers_down_and_a_lock_timeout_does_not() -> None:
+    stand_in, limit = StandIn(), Counted()
+    too_fast = error(429, "rate_limit", **{"retry-after": "7"})
+    stand_in.put("/v1/customers/cus_1", error(429, "lock_timeout"), too_fast)
+    async with reading(stand_in, limit=limit) as source:
+        for wanted in (Retry, Defer):
+            with pytest.raises(OutcomeError) as caught:
+                await source.read("customer", "cus_1")
+            assert isinstance(caught.value.outcome, wanted)
+    assert limit.cuts == [7.0]
 
 
 # --- thin notifications
@@ -343,7 +357,8 @@ async def test_a_thin_notification_becomes_a_snapshot_event() -> None:
     (event,) = outcome.follow_ups
     assert (event.id, event.kind, event.type) == ("evt_t1:fetched", EventKind.SNAPSHOT, "invoice.paid")
     assert (event.object_type, event.object_id, event.customer_id, event.rank) == ("invoice", "in_1", "cus_1", 3)
-    assert (event.created, event.received_at) == (datetime(2026, 11, 20, 12, 0, 0, 250_000, tzinfo=UTC), NOW)
+    whole_seconds = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    assert (event.created, event.received_at) == (whole_seconds, NOW), "its snapshot twin has no fraction either"
     assert (event.api_version, event.livemode) == (PINNED_VERSION, False)
     assert raw.encode() in event.body  # as Stripe wrote it
     assert json.loads(event.body) == {
