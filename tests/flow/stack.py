@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -97,8 +97,8 @@ class Vendors:
 
 
 @contextlib.contextmanager
-def vendors() -> Iterator[Vendors]:
-    """Serve the sandbox. One at a time in a process: moto's S3 is one."""
+def vendors(watch: Callable[[str, Any], Any] = lambda _, simulator: simulator) -> Iterator[Vendors]:
+    """Serve the sandbox. One at a time in a process: moto's S3 is one. `watch` may put something round a vendor."""
     stripe = StripeSimulator(seed=7, clock=time.time, start=START)
     simulators: dict[str, Any] = {
         "stripe": stripe,
@@ -107,7 +107,8 @@ def vendors() -> Iterator[Vendors]:
         "avalara": AvalaraSimulator(seed=7, clock=time.time),
         "s3": S3Simulator(seed=7, clock=time.time),
     }
-    sandbox = create(seed=7, clock=time.time, simulators=simulators)
+    watched = {name: watch(name, simulator) for name, simulator in simulators.items()}
+    sandbox = create(seed=7, clock=time.time, simulators=watched)
     with served(sandbox) as url, httpx.Client(base_url=url, verify=False, timeout=30) as http:
         town = Vendors(url, sandbox, stripe, http)
         stripe.listen(lambda event: town.heard.append(orjson.loads(orjson.dumps(event))))

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from hub import api
 from hub.db import Database
+from hub.mapping import FOLDER, load
 from hub.model import DeliveryState, Disposition, EventKind
 from hub.store import Accepted
 from tests.conftest import Clock
@@ -140,7 +141,7 @@ def test_the_description_has_every_route_and_every_route_is_described(db: Databa
         assert isinstance(route, Route)
         endpoint = route.endpoint
         assert isinstance(endpoint, api.Endpoint)
-        path = route.path.removeprefix(api.PREFIX).replace(":path}", "}")
+        path = route.path.removeprefix(api.PREFIX).replace(":any}", "}")
         built |= {(method, path) for method in endpoint.methods}
         open_to_all = DESCRIPTION["paths"].get(path, {}).get("get", {}).get("security") == []
         assert (endpoint.token is None) == open_to_all, path
@@ -389,6 +390,50 @@ async def test_skip(client: Client, filled: Database) -> None:
     assert (status, body["error"]["code"]) == (409, "already_skipped")
     status, body = await client.post("/deliveries/5/skip", {"reason": "too late"})
     assert (status, body["error"]["code"]) == (409, "being_delivered")
+
+
+async def test_link(db: Database, clock: Clock, filled: Database) -> None:
+    transport = httpx.ASGITransport(Starlette(routes=api.routes(db, clock, TOKEN, load(FOLDER))))
+    bearer = {"authorization": f"Bearer {TOKEN}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=bearer) as http:
+        client = Client(http)
+        said = {"vendor_id": "902", "reason": " booked by hand "}
+        for wrong, message in WRONG_LINKS:
+            status, body = await client.post("/deliveries/2/link", wrong)
+            assert (status, message in body["error"]["message"]) == (400, True), body
+        status, body = await client.post("/deliveries/2/link", said | {"record": "invoice"})
+        assert (status, body["error"]["code"]) == (409, "not_its_record")
+        assert "makes customerPayment, not 'invoice'" in body["error"]["message"]
+        status, body = await client.post("/deliveries/2/link", said)
+        assert (status, body["released"]) == (200, 1)
+        assert body["linked"] == {
+            "object_id": "in_1", "record": "customerPayment", "key": "stripe_pay_in_1", "vendor_id": "902",
+        }  # fmt: skip
+        shown = await client.ok("/deliveries/2")
+        assert (shown["state"], shown["note"]) == (
+            "done",
+            "linked by an operator to customerPayment 902: booked by hand",
+        )
+        assert ("customerPayment", "902") in [(k["record"], k["vendor_id"]) for k in shown["links"]]
+        assert (await client.ok("/deliveries/3"))["state"] == "waiting"
+        status, body = await client.post("/deliveries/2/link", said)
+        assert (status, body["error"]["code"]) == (409, "already_done")
+        status, body = await client.post("/deliveries/2/link", said | {"vendor_id": "903", "instead_of": "902"})
+        assert (status, body["linked"]["vendor_id"]) == (200, "903")
+        status, body = await client.post("/deliveries/4/link", said)
+        assert (status, body["error"]["code"]) == (409, "nothing_to_link")
+        status, body = await client.post("/deliveries/99/link", said)
+        assert (status, body["error"]["code"]) == (404, "not_found")
+
+
+WRONG_LINKS: list[tuple[Json, str]] = [
+    ({}, "vendor_id is missing or not a text"),
+    ({"vendor_id": "1"}, "reason is missing"),
+    ({"vendor_id": 1, "reason": "x"}, "vendor_id is missing or not a text"),
+    ({"vendor_id": "1", "reason": "x", "record": 7}, "record is missing or not a text"),
+    ({"vendor_id": "1 2", "reason": "x"}, "vendor_id has characters that are in no id"),
+    ({"vendor_id": "1", "reason": "x", "force": True}, "there is no field 'force'"),
+]
 
 
 WRONG_REASONS = [

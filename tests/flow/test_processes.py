@@ -344,3 +344,6 @@ async def test_the_commands_find_what_is_stuck_and_get_it_going(
     assert "was skipped: recorded by hand" in again.told()
     assert (await states(dsn, "netsuite"))["waiting"] == 2
     assert await states(dsn, "avalara") == {"skipped": 1, "waiting": 1}
+    linked = start("link", str(books["id"]), "--vendor-id", "647", "--reason", "booked by hand", **env)
+    assert f"{stuck['invoice']} is linked to invoice 647; nothing was written" in await said(linked)
+    assert (await states(dsn, "netsuite"))["waiting"] == 1
