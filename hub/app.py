@@ -322,17 +322,29 @@ def make_limit(core: Core, name: str, settings: VendorSettings) -> Limit:
 
 async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers, Callable[[], Any]]:
     """A worker per destination that can work; the others are marked paused with the reason. Second: how to close
-    them.
+    them. Raises one of `UNAVAILABLE`, and then has left nothing open.
     """
     source = make_source(core)
     built, seen = build(core, source)
+
+    async def close() -> None:
+        for one in built:
+            if one.destination is not None:
+                await one.destination.close()
+        await source.close()
+
+    try:
+        for one in built:
+            await core.db.fetch("register_destination", one.name, one.kind, one.problem)
+    except UNAVAILABLE:
+        await close()
+        raise
     rng = random.Random(seed)  # noqa: S311 - jitter, not a secret
     settle = Settler(core.db, core.clock)
     mirror = Mirror(core.db, source, core.clock, core.metrics)
     workers: list[Worker] = []
     missing = sorted(core.mappings.settings - seen.keys())
     for one in built:
-        await core.db.fetch("register_destination", one.name, one.kind, one.problem)
         if one.destination is None:
             continue
         if one.kind == "log":
@@ -352,12 +364,6 @@ async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers,
                 core.metrics,
             )
         workers.append(Worker(carrier, core.db, core.clock, core.settings.poll_seconds))
-
-    async def close() -> None:
-        for one in built:
-            if one.destination is not None:
-                await one.destination.close()
-        await source.close()
 
     every = core.settings.sweep_minutes * 60
     # Beside the deliveries, and through the same source: one rate limit towards Stripe.

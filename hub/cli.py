@@ -44,8 +44,17 @@ def main() -> None:
         raise SystemExit(2) from None
     except HubError as error:
         _give_up(str(error))
+    except _of_the_database() as error:
+        _give_up(f"{type(error).__name__}: {error}. Is the database running, and is HUB_DATABASE_URL right?")
     except (OSError, TimeoutError, RuntimeError) as error:
         _give_up(f"{type(error).__name__}: {error}")
+
+
+def _of_the_database() -> tuple[type[Exception], ...]:
+    """asyncpg's own errors; imported only when something was raised."""
+    import asyncpg
+
+    return asyncpg.PostgresError, asyncpg.InterfaceError
 
 
 def _give_up(message: str) -> NoReturn:

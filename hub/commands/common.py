@@ -10,11 +10,15 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from hub import log
 from hub.config import Settings
-from hub.db import Embedded
+from hub.db import UNAVAILABLE, Embedded
 from hub.errors import ConfigError
+
+T = TypeVar("T")
+_log = log.get()
 
 WITH_PARENT = "HUB_CHILD_OF"
 """Set for children of `hub up` and `hub demo`: they stop when the pipe from their parent closes, however it ends."""
@@ -149,6 +153,26 @@ async def until(check: Callable[[], Awaitable[bool]], *, seconds: float, what: s
         if asyncio.get_running_loop().time() > deadline:
             raise TimeoutError(f"{what} did not happen within {seconds:g} s")
         await asyncio.sleep(0.05)
+
+
+START_SECONDS = 60.0
+"""How long a process that starts waits for its database: it may be restarting, and then nobody has to start us anew."""
+
+
+async def once_there(start: Callable[[], Awaitable[T]], seconds: float = START_SECONDS, *, every: float = 1.0) -> T:
+    """`start()`, again while the database is away. Raises `RuntimeError` once that has lasted `seconds`."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            return await start()
+        except UNAVAILABLE as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise RuntimeError(
+                    f"the database could not be reached for {seconds:g} s ({type(error).__name__}: {error}): "
+                    "is it running, and is HUB_DATABASE_URL right?"
+                ) from error
+            _log.warning("start_waits_for_database", error=type(error).__name__)
+            await asyncio.sleep(every)
 
 
 async def answers(url: str) -> bool:

@@ -93,7 +93,7 @@ async def serve(settings: Settings, stripe: VendorSettings, dsn: str) -> None:
     """Run the web process until a signal."""
     log.configure(settings.log_level)
     common.require_port(settings.host, settings.port, "HUB_PORT")
-    core = await app.open_core(settings, stripe, dsn)
+    core = await common.once_there(lambda: app.open_core(settings, stripe, dsn))
     web = web_server(core, stripe)
     common.on_signals(lambda: setattr(web, "should_exit", True))
     spare_the_collector()
@@ -112,8 +112,9 @@ def spare_the_collector() -> None:
 async def work(settings: Settings, stripe: VendorSettings, dsn: str) -> None:
     """Run the worker process until a signal; then finish within `shutdown_seconds` and give the rest back."""
     log.configure(settings.log_level)
-    core = await app.open_core(settings, stripe, dsn, pool=2 + 2 * len(settings.destinations))
-    workers, close = await app.make_workers(core)
+    connections = 2 + 2 * len(settings.destinations)
+    core = await common.once_there(lambda: app.open_core(settings, stripe, dsn, pool=connections))
+    workers, close = await common.once_there(lambda: app.make_workers(core))
     stop = asyncio.Event()
     common.on_signals(stop.set)
     try:

@@ -154,7 +154,9 @@ async def _watch(
                 )
                 await asyncio.sleep(1)
                 children[i] = await _start_workers(folder)
+            asked = time.monotonic()
             table = await _summary(core)
+            took = time.monotonic() - asked
             if live:
                 live.update(Group(head(), table, *(Text(n, style="yellow") for n in notes[-3:])))
             elif time.monotonic() - said >= 5 or said == 0.0:
@@ -162,7 +164,8 @@ async def _watch(
                 console.print(line, soft_wrap=True)
                 said = time.monotonic()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 1.0)
+                # It counts everything there is: in a long history that takes a while, and is then done seldom.
+                await asyncio.wait_for(stop.wait(), max(1.0, min(10.0, 30 * took)))
 
 
 def _urls(settings: Settings, folder: Path, with_sandbox: bool, sandbox_port: int) -> Callable[[], Text]:  # noqa: FBT001
