@@ -243,6 +243,7 @@ class Workers:
 
     async def run(self, stop: asyncio.Event, limit: float) -> None:
         """Work until `stop` is set, then finish within `limit` seconds."""
+        _log.info("working", destinations=sorted(self._workers))
         async with asyncio.TaskGroup() as group:
             idle = [group.create_task(self._listen()), *(group.create_task(run()) for run in self._beside)]
             loops = [group.create_task(w.run()) for w in self._workers.values()]

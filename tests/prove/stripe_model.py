@@ -15,12 +15,14 @@ Event = dict[str, Any]
 VERSION, OLD = "2026-10-28.endive", "2020-08-27"
 PRICE = {"price_details": {"price": "price_1", "product": "prod_1"}}
 ADDRESS = {"line1": "1 Quay", "city": "Seattle", "state": "WA", "postal_code": "98101", "country": "US"}
+OLD_SHAPE: Obj = {"name": "old", "total": 1, "subtotal": 1, "metadata": {"remark": "old"}, "items": {"data": []}}
 FROM = {
     "finalize": ("draft",),
     "pay": ("open", "uncollectible"),
     "void": ("open", "uncollectible"),
     "give_up": ("open",),
     "fail": ("open",),
+    "part": ("open",),
     "edit": ("draft",),
     "discard": ("draft",),
 }
@@ -31,6 +33,7 @@ SAID = {
     "void": ("invoice.voided",),
     "give_up": ("invoice.marked_uncollectible",),
     "fail": ("invoice.payment_failed",),
+    "part": (),
     "edit": (),
 }
 
@@ -66,11 +69,11 @@ class Stripe:
         self.truth[obj["id"]] = [deepcopy(obj)]
         self._say(type_, obj)
 
-    def _say(self, type_: str, obj: Obj, previous: Obj | None = None, *, old: bool = False) -> None:
+    def _say(self, type_: str, obj: Obj, previous: Obj | None = None, *, old: bool = False, late: int = 0) -> None:
         shown = deepcopy(obj)
         shown.pop("deleted", None)
-        if old and "total" in shown:
-            shown["total"] = shown["subtotal"] = 1  # whoever maps the old shape as it is will be seen
+        if old:  # whoever maps the old shape as it is will be seen
+            shown |= {key: wrong for key, wrong in OLD_SHAPE.items() if key in shown}
         data: Obj = {"object": shown}
         if previous is not None:
             data["previous_attributes"] = previous
@@ -79,14 +82,20 @@ class Stripe:
                 "id": f"evt_{len(self.events)}",
                 "object": "event",
                 "type": type_,
-                "created": self.second,
+                "created": self.second + late,
                 "api_version": OLD if old else VERSION,
                 "livemode": False,
                 "data": data,
             }
         )
 
-    def _change(self, obj: Obj, types: tuple[str, ...], update: str, *, old: bool = False, **changes: Any) -> None:
+    def _change(
+        self, obj: Obj, types: tuple[str, ...], update: str, *, old: bool = False, behind: str = "", **changes: Any
+    ) -> None:
+        """`update`: the type of an event that names what was there before. `behind`: of one that still shows the object
+        as it was, with a later `created`: Stripe promises no order between its machines' clocks."""
+        if behind:
+            self._say(behind, obj, late=1)
         previous = {k: deepcopy(obj.get(k)) for k, v in changes.items() if obj.get(k) != v}
         obj |= changes
         if previous:
@@ -94,7 +103,7 @@ class Stripe:
         for type_ in types:
             self._say(type_, obj, old=old)
         if previous and update:
-            self._say(update, obj, previous)
+            self._say(update, obj, previous, old=old)
 
     # What may happen: each does nothing if Stripe would refuse ------------------------------------------------------
 
@@ -103,12 +112,11 @@ class Stripe:
         obj = {"id": id_, "object": "customer", "name": "A", "address": ADDRESS, "currency": "usd", "livemode": False}
         self._new("customer.created", obj)
 
-    def rename(self, pick: int, name: str) -> None:
-        obj = self.of("customer", pick)
-        if obj:
-            self._change(obj, (), "customer.updated", name=name)
+    def rename(self, obj: Obj, name: str, *, old: bool = False) -> None:
+        """Of a customer."""
+        self._change(obj, (), "customer.updated", old=old, name=name)
 
-    def forget(self, pick: int) -> None:
+    def forget(self, pick: int, *, behind: bool) -> None:
         """Delete a customer; its subscriptions end with it."""
         obj = self.of("customer", pick)
         if not obj:
@@ -116,7 +124,7 @@ class Stripe:
         for other in list(self.objects.values()):
             if other["object"] == "subscription" and other["customer"] == obj["id"] and other["status"] != "canceled":
                 self._change(other, ("customer.subscription.deleted",), "", status="canceled")
-        self._change(obj, ("customer.deleted",), "", deleted=True)
+        self._change(obj, ("customer.deleted",), "", behind="customer.updated" if behind else "", deleted=True)
 
     def subscribe(self, pick: int) -> None:
         customer = self.of("customer", pick)
@@ -129,11 +137,11 @@ class Stripe:
             }  # fmt: skip
             self._new("customer.subscription.created", obj)
 
-    def alter(self, pick: int, status: str, quantity: int) -> None:
-        obj = self.of("subscription", pick)
-        if obj and obj["status"] != "canceled":
+    def alter(self, obj: Obj, status: str, quantity: int, *, old: bool = False) -> None:
+        """Of a subscription."""
+        if obj["status"] != "canceled":
             items = {"object": "list", "data": [obj["items"]["data"][0] | {"quantity": quantity}]}
-            self._change(obj, (), "customer.subscription.updated", status=status, items=items)
+            self._change(obj, (), "customer.subscription.updated", old=old, status=status, items=items)
 
     def cancel(self, pick: int) -> None:
         obj = self.of("subscription", pick)
@@ -161,13 +169,25 @@ class Stripe:
             "post_payment_credit_notes_amount": credited if paid else 0,
         }  # fmt: skip
 
-    def invoice(self, verb: str, pick: int, amount: int, *, tells: bool, old: bool) -> None:
-        """`verb` of `FROM`. `tells`: is there an `invoice.updated` beside the event that is named after the change?"""
-        obj = self.of("invoice", pick)
+    def invoice(
+        self,
+        verb: str,
+        obj: Obj | None,
+        amount: int = 0,
+        *,
+        tells: bool = True,
+        old: bool = False,
+        behind: bool = False,
+    ) -> None:
+        """`verb` of `FROM`. `tells`: is there an `invoice.updated` beside the event that is named after the change?
+        `behind`: is there one that is behind the times? Only where the status tells them apart."""
         if not obj or obj["status"] not in FROM[verb]:
             return
+        if verb in ("void", "part") and obj["amount_paid"]:
+            return  # what is paid in part cannot be voided; once is enough here
+        late = "invoice.updated" if behind and verb not in ("fail", "edit", "part") else ""
         if verb == "discard":
-            self._change(obj, ("invoice.deleted",), "", deleted=True)
+            self._change(obj, ("invoice.deleted",), "", behind=late, deleted=True)
             return
         when = dict(obj["status_transitions"])
         changes: Obj = {}
@@ -185,16 +205,16 @@ class Stripe:
                 changes = {"status": "uncollectible"}
             case "fail":
                 changes = {"attempt_count": obj["attempt_count"] + 1}
+            case "part":
+                changes = self._sums(obj["id"], obj["total"], paid=obj["total"] // 3)
             case "edit":
                 changes = self._sums(obj["id"], amount)
         update = "invoice.updated" if tells or not SAID[verb] else ""
-        self._change(obj, SAID[verb], update, old=old, status_transitions=when, **changes)
+        self._change(obj, SAID[verb], update, old=old, behind=late, status_transitions=when, **changes)
 
-    def remark(self, pick: int, text: str) -> None:
-        """Only metadata: allowed in every status, and there and back again."""
-        obj = self.of("invoice", pick)
-        if obj:
-            self._change(obj, (), "invoice.updated", metadata={"remark": text})
+    def remark(self, obj: Obj, text: str, *, old: bool = False) -> None:
+        """Only an invoice's metadata: allowed in every status, and there and back again."""
+        self._change(obj, (), "invoice.updated", old=old, metadata={"remark": text})
 
     def credit(self, pick: int) -> None:
         """A credit note over a third of a paid invoice, given back to the card."""

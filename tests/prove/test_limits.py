@@ -21,7 +21,7 @@ from connectors.netsuite.simulator import NetSuiteSimulator
 from hub.limits import BURST
 from tests.flow import stack
 from tests.flow.stack import Vendors
-from tests.flow.test_processes import Child, accepted, all_done, signups
+from tests.flow.test_processes import Child, accepted, all_done, signups, states
 from tests.flow.test_processes import start as start_processes
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(600)]
@@ -29,6 +29,8 @@ pytestmark = [pytest.mark.prove, pytest.mark.timeout(600)]
 start = start_processes
 """The fixture."""
 WORKERS = 4
+BUSY = '"destination":"netsuite"'
+"""In the log of who worked for it."""
 CUSTOMERS = int(os.environ.get("HUB_PROVE_CUSTOMERS", "30"))
 
 
@@ -42,14 +44,24 @@ def town_with(netsuite: NetSuiteSimulator) -> Iterator[Vendors]:
 async def at_work(
     start: Callable[..., Child], town: Vendors, dsn: str, env: pytest.MonkeyPatch, **changes: str
 ) -> list[Child]:
-    """Everything accepted first, then four workers at once; until all is delivered, and they have ended well."""
+    """Everything accepted first, then four workers at once; one that has worked is stopped on the way: it may have had
+    all of the places till then. Until all is delivered, and they have ended well.
+    """
     signups(town, CUSTOMERS)
     settings = {"HUB_DESTINATIONS": "netsuite,avalara", "HUB_LOG_LEVEL": "info", "HUB_POLL_SECONDS": "0.1", **changes}
     await accepted(dsn, town, env, **settings)
     workers = [start("work", **stack.settings(town.url, dsn, **settings)) for _ in range(WORKERS)]
-    await workers[0].until("everything delivered", lambda: all_done(dsn, "netsuite", "avalara"))
-    assert [await worker.end() for worker in workers] == [0] * WORKERS, [w.told() for w in workers]
+    await workers[0].until("some of it delivered", lambda: some_done(dsn, CUSTOMERS // 2))
+    leaving = next(w for w in workers if BUSY in w.log.read_text())
+    assert await leaving.end() == 0, leaving.told()
+    rest = [w for w in workers if w is not leaving]
+    await rest[0].until("everything delivered", lambda: all_done(dsn, "netsuite", "avalara"))
+    assert [await worker.end() for worker in rest] == [0] * (WORKERS - 1), [w.told() for w in rest]
     return workers
+
+
+async def some_done(dsn: str, many: int) -> bool:
+    return (await states(dsn, "netsuite"))["done"] >= many
 
 
 def answers(town: Vendors, vendor: str) -> Counter[int]:
@@ -67,7 +79,7 @@ async def test_four_processes_keep_the_concurrency_of_one_account_and_the_rate_o
         )
         called = sorted(r["started"] for r in town.requests("avalara"))
         counted = answers(town, "netsuite")
-        busy = sum('"destination":"netsuite"' in w.log.read_text() for w in workers)
+        busy = sum(BUSY in w.log.read_text() for w in workers)
     assert netsuite.most_at_once == limit, "never more, and as many as may be"
     assert counted[429] == 0
     assert busy > 1, "several processes had the places in turn"

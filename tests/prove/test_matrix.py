@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.prove.arena import LAPSE, arena
+from tests.prove.arena import arena
 from tests.prove.points import DESTINATIONS, POINTS, points_of
 from tests.prove.webpoints import REQUESTS, posted, serving
 
@@ -82,8 +82,7 @@ async def test_a_worker_that_was_only_slow_changes_nothing_once_another_has_its_
         slow, quick = (here.proxy.hold("lock_lanes", "before", "netsuite") for _ in range(2))
         first = here.start("work")
         await first.until("its settlement", slow.reached.is_set)
-        for text in LAPSE:
-            await here.db.execute(text)
+        await here.lapse()
         second = here.start("work")
         await second.until("the other's settlement", quick.reached.is_set)
         before = await here.db.fetch(mine)

@@ -75,7 +75,7 @@ async def test_two_web_and_four_worker_processes_share_the_work_and_make_good_wh
                 killed_at = datetime.now(UTC)
                 claimed = {(r["id"], r["claim"]): r["lease_until"] for r in await connection.fetch(CLAIMED)}
                 await more
-            deadline = max(claimed.values()) + timedelta(seconds=30)
+            deadline = max(claimed.values()) + timedelta(seconds=100)
             while await connection.fetchval(OPEN, OVER) and datetime.now(UTC) < deadline:  # noqa: ASYNC110 - a database
                 await asyncio.sleep(0.3)
             left = await connection.fetch("SELECT * FROM deliveries WHERE state <> ALL ($1) LIMIT 5", OVER)
@@ -100,7 +100,9 @@ async def test_two_web_and_four_worker_processes_share_the_work_and_make_good_wh
     stray = [(a, c, str(at - killed_at)) for a, c, at in lost if (a, c) not in claimed]
     assert stray == [], "lost, though its worker lived"
     late = [found_at - claimed[delivery, claim] for delivery, claim, found_at in lost]
-    assert max(late) < timedelta(seconds=15), "what died in one lane is taken one by one"
+    # Taken as soon as the lease is over; but what died in one lane one by one, and each is looked up before it is sent.
+    assert min(late) < timedelta(seconds=5)
+    assert max(late) < timedelta(seconds=90)
     tell(
         {
             "title": "two web and four worker processes",
