@@ -14,10 +14,10 @@ from hub.db import Database
 from hub.errors import ConservationError, MappingError, Outcome, Reject
 from hub.mapping import Mappings, RecordMapping, Skip, root_name
 from hub.mirror import Found, Known, Mirror, Snapshot
-from hub.model import ADOPT, ADOPTED, LINKED, Event, Link, Record
+from hub.model import ADOPT, ADOPTED, LINKED, REVIVE, REVIVED, VOIDED, Event, Link, Record
 
 _Place: TypeAlias = tuple[str, str, bool]
-"""A record's place in a job: its kind, its key, and whether it is only adopted."""
+"""A record's place in a job: its kind, its key, and whether it is only adopted or revived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +172,7 @@ class _Round:
             if link is not None and link.digest == made.digest and link.key == made.key:
                 notes.append(f"{made.record} {made.key} is already so")
                 continue
+            self._revive(mapping, want.object_id, links, ordered)
             trouble = self._parents(mapping, want.object_id, links, ordered)
             if trouble is not None:
                 return trouble
@@ -207,6 +208,21 @@ class _Round:
             ordered.setdefault(_place(made), made)
         return None
 
+    def _revive(
+        self,
+        mapping: RecordMapping,
+        object_id: str,
+        links: Mapping[tuple[str, str], Link],
+        ordered: dict[_Place, Record],
+    ) -> None:
+        """A document that comes late may need what we took out of use since: a payment, the customer of its invoice."""
+        for parent, parent_id in self.nodes[mapping.name, object_id].parents:
+            self._revive(parent, parent_id, links, ordered)
+            link = links.get((parent_id, parent.record))
+            if link is not None and link.status == VOIDED:
+                record = Record(link.record, REVIVE, link.object_id, link.key, {}, REVIVED, link.mapping, link)
+                ordered.setdefault(_place(record), record)
+
     def _make(self, mapping: RecordMapping, object_id: str) -> Record | Skip | Outcome:
         known = self._records.get((mapping.name, object_id))
         if known is None:
@@ -231,7 +247,7 @@ class _Round:
 
 
 def _place(record: Record) -> _Place:
-    return record.record, record.key, record.action == ADOPT
+    return record.record, record.key, record.action in (ADOPT, REVIVE)
 
 
 def _adopt(link: Link, ordered: dict[_Place, Record]) -> None:

@@ -77,6 +77,14 @@ ADOPT = "adopt"
 """The action of a record that only finds the linked record and gives it our key, where the vendor keeps one: `key` is
 our key, `link.vendor_id` what the person gave; there are no fields. The hub puts it before what needs that record."""
 
+VOIDED = "voided"
+"""A link's status: we took the record out of use (a customer made inactive, a document voided)."""
+REVIVED = "revived"
+"""In place of a link's digest: such a record that was taken into use again, just as it was."""
+REVIVE = "revive"
+"""The action of a record that only takes into use again what we took out of it: no fields. The hub puts it before what
+needs that record, and only if the link says `VOIDED`: what somebody else took out of use stays so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -93,7 +101,8 @@ class Link:
     vendor_id: str
     """The vendor's own id, e.g. NetSuite's internal id."""
     digest: str
-    """Digest of the fields last written (`Record.digest`): equal digest = nothing to send. Or `LINKED`, `ADOPTED`."""
+    """Digest of the fields last written (`Record.digest`): equal digest = nothing to send. Or `LINKED`, `ADOPTED`,
+    `REVIVED`."""
     mapping: str = ""
     """Which mapping and version produced it, e.g. `netsuite/invoice@1`."""
     status: str | None = None
@@ -107,7 +116,7 @@ class Record:
     record: str
     """The vendor's kind of record: `Account`, `Stripe_Invoice__c`, `invoice`, `customerPayment`, `SalesInvoice`."""
     action: str
-    """What to do with it: `upsert`, `commit`, `void`, `adopt`. The destination documents which it knows."""
+    """What to do with it: `upsert`, `commit`, `void`, `adopt`, `revive`. The destination documents which it knows."""
     object_id: str
     """The Stripe object it represents."""
     key: str

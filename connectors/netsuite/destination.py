@@ -8,6 +8,8 @@ Actions of a record (`action` in a mapping):
              customer made inactive): PATCH by external id if it exists; if it does not, there is nothing to do
     adopt    the record that a person linked by its internal id gets our external id and nothing else (PATCH by internal
              id); from then on it is written by external id like any other
+    revive   a customer that we made inactive is active again, and nothing else (PATCH by external id): an inactive one
+             gets no more documents
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ from connectors.netsuite.wire import loads
 from hub.destination import Destination, Policy
 from hub.destination import Limit as SharedLimit
 from hub.errors import Answer, Outcome, OutcomeError, Receipt, Reject, Retry, Unknown
-from hub.model import ADOPT, Job, Link, Record
+from hub.model import ADOPT, REVIVE, VOIDED, Job, Link, Record
 
 NAME = "netsuite"
 T = TypeVar("T")
-ACTIONS = ("upsert", "void")
+ACTIONS = ("upsert", "void", REVIVE)
+ACTIVE = {"isInactive": False}
+"""What `revive` writes."""
 REQUESTS_A_SEND = 4
 """Most requests of one send at their full timeout: customer, invoice, payment or credit memo, and one look."""
 KEPT_LINES = frozenset({"currencyList", "addressBook"})
@@ -115,21 +119,21 @@ class NetSuite:
         """Writes one record: its internal id (empty if there is none), and what was done in a word."""
         if record.action not in ACTIONS:
             raise OutcomeError(_unknown_action(record))
-        updating = record.action == "void" and record.record != "creditMemo"
+        updating = record.action == REVIVE or (record.action == "void" and record.record != "creditMemo")
         reply = await self._client.call(
             "PATCH" if updating else "PUT",
             _path(record),
             record=record.record,
             key=record.key,
             params=_replace(record),
-            body=record.fields,
+            body=_fields(record),
         )
         if 200 <= reply.status < 300 and not reply.is_page:
             vendor_id = _id_in(reply)
             if vendor_id is None:
                 raise OutcomeError(Unknown("NetSuite did not say which record it wrote", answer=reply.answer()))
             return vendor_id, "written"
-        if updating and reply.status == 404 and not reply.is_page:
+        if record.action == "void" and updating and reply.status == 404 and not reply.is_page:
             return "", "nothing: it is not in NetSuite"
         outcome = judge(reply, writing=True, rng=self._rng)
         if isinstance(outcome, Reject) and outcome.code == ALREADY_EXISTS:
@@ -172,7 +176,7 @@ class NetSuite:
             if record.link is not None and record.link.digest == record.digest:
                 continue
             found = await self._read(record)
-            if found is None or not holds(record.fields, found):
+            if found is None or not holds(_fields(record), found):
                 return None
             if record.action == ADOPT and record.link is not None and str(found["id"]) != record.link.vendor_id:
                 return None
@@ -195,6 +199,10 @@ class NetSuite:
 
 def _path(record: Record) -> str:
     return f"/record/v1/{record.record}/eid:{record.key}"
+
+
+def _fields(record: Record) -> Mapping[str, Any]:
+    return ACTIVE if record.action == REVIVE else record.fields
 
 
 def _replace(record: Record) -> dict[str, str]:
@@ -221,7 +229,7 @@ def _link(record: Record, vendor_id: str) -> Link:
         vendor_id=vendor_id,
         digest=record.digest,
         mapping=record.mapping,
-        status="voided" if record.action == "void" else None,
+        status=VOIDED if record.action == "void" else None,
     )
 
 
@@ -238,5 +246,5 @@ def _unknown_action(record: Record) -> Reject:
     return Reject(
         "UNKNOWN_ACTION",
         f"mapping {record.mapping} wants the action {record.action!r}",
-        f"Administrator: use one of {', '.join(ACTIONS)} in the mapping; then retry.",
+        "Administrator: use upsert or void in the mapping; then retry.",
     )

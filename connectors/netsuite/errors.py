@@ -154,8 +154,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "INVALID_VALUE", "reject", "a value is not valid in this account or for this subsidiary",
-        "Administrator: correct the lookup table or the record it points to (item, subsidiary, account, currency: "
-        "active, and valid for the subsidiary); then retry.",
+        "Administrator: correct the lookup table or the record it points to (item, subsidiary, account, currency, "
+        "customer: active, and valid for the subsidiary); then retry.",
         error_codes=frozenset({"INVALID_CONTENT", "INVALID_KEY_OR_REF"}),
     ),
     Rule(

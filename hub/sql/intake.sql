@@ -22,7 +22,7 @@ WITH fresh AS (
     RETURNING seq, id, object_id
 ), routed AS (
     SELECT f.seq, r.destination, r.lane, coalesce(f.object_id, f.id) AS object_id, to_timestamp(r.due_at) AS due_at
-    FROM json_to_recordset($3::json) AS r (id text, destination text, lane text, due_at double precision)
+    FROM json_to_recordset($3::json) AS r (id text, destination text COLLATE "C", lane text COLLATE "C", due_at double precision)
     JOIN fresh f USING (id)
 ), added AS (
     INSERT INTO deliveries (event_seq, destination, lane, object_id, due_at, created_at)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from connectors.netsuite.destination import NetSuite, create
 from hub.errors import Defer, Outcome, Receipt, Unknown
 from hub.mapping import Mappings, run_examples
-from hub.model import Record
+from hub.model import REVIVE, REVIVED, VOIDED, Record
 from tests.connectors.netsuite_kit import customer, invoice, job, line, make, own_mappings, world
 
 
@@ -205,6 +205,25 @@ async def test_a_deleted_customer_becomes_inactive_if_netsuite_has_it(mappings: 
         await destination.close()
         (kept,) = w.sim.state()["customer"]
     assert (kept["isInactive"], kept["companyName"]) == (True, "Acme Ltd")
+
+
+async def test_a_customer_that_we_made_inactive_is_made_active_and_nothing_else(mappings: Mappings) -> None:
+    gone = make(mappings, "customer_deleted", customer={"id": "cus_1", "object": "customer", "deleted": True})
+    with world() as w:
+        destination = w.destination()
+        await booked(destination, make(mappings, "customer", customer=customer()))
+        (link,) = (await booked(destination, gone)).links
+        assert link.status == VOIDED
+        again = Record("customer", REVIVE, "cus_1", "stripe_cus_1", {}, REVIVED, link.mapping, link)
+        assert await destination.find(job(again)) is None
+        done = await booked(destination, again)
+        assert (done.links[0].status, done.links[0].digest) == (None, REVIVED)
+        assert isinstance(await destination.find(job(again)), Receipt)
+        await destination.close()
+        (kept,) = w.sim.state()["customer"]
+    assert (kept["isInactive"], kept["companyName"]) == (False, "Acme Ltd")
+    sent = [body for method, _, body in w.tap.calls("/customer/") if method == "PATCH"]
+    assert sent[1:] == [b'{"isInactive":false}']
 
 
 async def applied_then_lost(scope: Scope, receive: Receive, send: Send, app: ASGIApp) -> None:

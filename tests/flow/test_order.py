@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import Clock
 from tests.flow import stack
 from tests.flow.stack import Event, Vendors, hub, picture
-from tests.flow.story import draft, shop
+from tests.flow.story import ADDRESS, draft, shop
 
 THREE = ("invoice.paid", "invoice.payment_succeeded", "invoice.updated")
 ORDERS = list(permutations(range(3)))
@@ -89,3 +89,40 @@ async def test_three_events_of_one_second_end_as_paid_everywhere_in_all_six_orde
     assert {kind: writes[kind] for kind in ("customer", "invoice", "customerPayment")} == {
         "customer": 1, "invoice": 12, "customerPayment": 12,
     }, "every document was written once"  # fmt: skip
+
+
+async def test_documents_that_come_after_their_customer_was_deleted_are_booked(
+    dsn: str, town: Vendors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deletion is carried out at NetSuite first, which takes nothing for an inactive customer. Of one customer the
+    invoice comes late; of another only its payment, whose invoice is there already."""
+    town.reset()
+    sold: dict[str, str] = {}
+    for one in ("invoice", "payment"):
+        who = town.post("/v1/customers", name=f"Late {one}", email="x@example.com", address=ADDRESS)["id"]
+        sold[who] = draft(town, who)
+        town.post("/v1/invoiceitems", customer=who, invoice=sold[who], amount=4000, description="Training")
+        town.post(f"/v1/invoices/{sold[who]}/finalize")
+        town.post(f"/v1/invoices/{sold[who]}/pay")
+        town.stripe.call("DELETE", f"/v1/customers/{who}", {})
+    first, second = sold.values()
+    late = [
+        e
+        for e in town.heard
+        if (e["type"], e["data"]["object"]["id"]) in {("invoice.finalized", first), ("invoice.paid", second)}
+    ]
+    early = [e for e in town.heard if e not in late and e["type"] != "invoice.paid"]
+    async with hub(dsn, town, Clock(stack.START + 86400.0), monkeypatch) as here:
+        for gone in (False, True):
+            await here.deliver(e for e in early if (e["type"] == "customer.deleted") == gone)
+            await here.work()
+        before = {k: v["isInactive"] for k, v in picture(town)["netsuite"].items() if k.startswith("customer ")}
+        assert before == {f"customer stripe_{who}": True for who in sold}
+        await here.deliver(late)
+        await here.work()
+        assert {state.rpartition(" ")[2] for state in await here.states()} <= {"done", "superseded"}
+    books = picture(town)["netsuite"]
+    assert books[f"invoice stripe_{first}"]["amountRemaining"] == "40.00"
+    assert books[f"customerPayment stripe_pay_{second}"]["payment"] == "40.00"
+    people = [books[f"customer stripe_{who}"] for who in sold]
+    assert [(p["companyName"], p["isInactive"]) for p in people] == [("Late invoice", False), ("Late payment", False)]

@@ -175,6 +175,9 @@ class Machine(RuleBasedStateMachine):
         self._collect()
         if not any(e["data"]["object"]["id"] == obj["id"] and "fail" in e["type"] for e in self.waiting):
             before = self.world.reads.of[obj["id"]]
+            if subject != "invoice":  # its first and its last moment are enough, too
+                self._tell(obj, -1, work=False)
+                self._tell(obj, 0, work=True)
             for which in order:
                 self._tell(obj, which, work=False)
             for event in self._of(obj):
