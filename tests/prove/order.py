@@ -55,6 +55,8 @@ class Vendor:
     """`<record> <key>` -> its versions; the last is what it holds."""
     told: dict[str, str] = field(default_factory=dict)
     """What the hub knows of the last write of each: `receipt`, `lost`, `lost as a parent`, `looked` for after that."""
+    last: dict[str, str] = field(default_factory=dict)
+    """The digest of each last write."""
     wrong: list[str] = field(default_factory=list)
     absent: set[str] = field(default_factory=set)
     """Was to be made inactive before it was there."""
@@ -128,12 +130,14 @@ class Vendor:
         for record in job.records:
             name, known = _name(record), before.get(_name(record))
             own = record is job.records[-1]
-            if self._has(record) and (known == "receipt" or (known == "lost" and own and self.policy.kind == "ledger")):
+            same = self._has(record) and self.last[name] == record.digest
+            if same and (known == "receipt" or (known == "lost" and own and self.policy.kind == "ledger")):
                 self.wrong.append(f"{name} was sent again as it is ({known})")
 
     def _write(self, record: Record, *, own: bool) -> None:
         name = _name(record)
         self.writes += 1
+        self.last[name] = record.digest
         self.told[name] = "lost" if own else "lost as a parent"  # until the hub has the receipt
         if record.action == REVIVE:
             self.revived.add(name)
