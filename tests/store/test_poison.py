@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from hub.db import Database
 from hub.destination import Kind, Policy
@@ -34,11 +38,22 @@ def restarted(db: Database, clock: Clock, folder: Path, kind: Kind) -> Engine:
 
 
 async def works_until_killed(engine: Engine) -> None:
+    """What it was about to do is not done; what is on its way to PostgreSQL arrives, as with a real kill."""
     with contextlib.suppress(KilledError):
         await engine.drain()
     for worker in engine.workers._workers.values():
         for task in worker._tasks:
             task.cancel()
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()} or {asyncio.create_task(asyncio.sleep(0))})
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """The tracebacks of so many deaths would take longer than they did."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)
 
 
 @pytest.mark.parametrize("kind", ["state", "ledger"])
