@@ -95,11 +95,11 @@ FROM destinations p ORDER BY p.name;
 -- as ranges: of an equality the planner would conclude that the primary key has the order too, and read all that is done. The
 -- destinations are those that have something open, found by leaping through the index from one name to the next.
 WITH RECURSIVE named (name) AS (
-    (SELECT d.destination FROM deliveries d WHERE d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+    (SELECT d.destination FROM deliveries d WHERE d.settled_at IS NULL OR d.state = 'dead'
      ORDER BY d.destination LIMIT 1)
     UNION ALL
     SELECT (SELECT d.destination FROM deliveries d
-            WHERE d.destination > n.name AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+            WHERE d.destination > n.name AND (d.settled_at IS NULL OR d.state = 'dead')
             ORDER BY d.destination LIMIT 1)
     FROM named n WHERE n.name IS NOT NULL
 )
@@ -108,14 +108,14 @@ FROM named n CROSS JOIN unnest(ARRAY['waiting', 'claimed', 'unknown', 'held', 'd
 CROSS JOIN LATERAL (
     SELECT d.created_at FROM deliveries d
     WHERE (d.destination, d.state) >= (n.name, s.state) AND (d.destination, d.state) <= (n.name, s.state)
-      AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+      AND (d.settled_at IS NULL OR d.state = 'dead')
     ORDER BY d.destination, d.state, d.id LIMIT 1
 ) o
 CROSS JOIN LATERAL (
     SELECT count(*) AS n FROM (
         SELECT FROM deliveries d
         WHERE (d.destination, d.state) >= (n.name, s.state) AND (d.destination, d.state) <= (n.name, s.state)
-          AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+          AND (d.settled_at IS NULL OR d.state = 'dead')
         ORDER BY d.destination, d.state, d.id LIMIT $1 + 1
     ) few
 ) c

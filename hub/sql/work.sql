@@ -10,10 +10,10 @@
 -- $8 is it a probe
 WITH suspect AS MATERIALIZED (
     SELECT s.key FROM lanes s
-    WHERE s.destination = $1 AND s.due_at <= $2 AND s.lease_until <= $2
-      AND EXISTS (SELECT FROM deliveries x
-                  WHERE x.destination = $1 AND x.lane = s.key AND x.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
-                    AND x.state = 'claimed' AND x.failures > 0)
+    WHERE s.destination = $1 AND s.lease_until <= $2
+      AND (SELECT x.id FROM deliveries x -- not EXISTS, which may become a look at every open delivery
+           WHERE x.destination = $1 AND x.lane = s.key AND x.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+             AND x.state = 'claimed' AND x.failures > 0 LIMIT 1) IS NOT NULL
     ORDER BY s.due_at, s.key LIMIT 1
 ), due AS (
     SELECT destination, key FROM lanes

@@ -90,6 +90,27 @@ async def test_what_a_statement_touches_does_not_grow_with_history_or_backlog(db
     assert grown == {}
 
 
+async def test_a_claim_reads_its_lanes_and_no_more_before_the_first_statistics_are_taken(
+    db: Database, dsn: str
+) -> None:
+    """A new hub's first backlog: nothing is known of the tables, and every index looks alike."""
+    await db.fetch("register_destination", growth.QUEUE, "state", None)
+    await db.fetch("register_destination", growth.HISTORY, "ledger", None)
+    connection = await asyncpg.connect(dsn)
+    try:
+        for table in ("events", "deliveries", "lanes"):
+            await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+        await growth.fill(db, 0, LARGE, LARGE, analyze=False)
+        text, arguments = statements(LARGE)["claim"]
+        touched = await pages(connection, text, *arguments)
+        for table in ("events", "deliveries", "lanes"):
+            await connection.execute(f"ALTER TABLE {table} RESET (autovacuum_enabled)")
+    finally:
+        await connection.close()
+    # 20 lanes of some deliveries each: a row has a handful of indexes. All that is open would be 20,000 rows.
+    assert touched < 8_000
+
+
 async def test_counts_and_gauges_are_exact_when_small_and_near_when_large(db: Database) -> None:
     await filled(db)
     await growth.fill(db, SMALL, LARGE, LARGE)
