@@ -30,7 +30,10 @@ from hub.metrics import Metrics
 from hub.routing import Router
 from hub.store import Accepted
 
-MOST_IN_A_GROUP = 256
+MOST_IN_A_GROUP = 32
+"""Small, so that there are two groups on their way: while PostgreSQL writes one the next is read and checked. In one group
+of all that wait, each would wait for the other (`hub/DESIGN.md`, "Where the time goes").
+"""
 SMALL = 64 * 1024
 RETRY_SOON = ((b"retry-after", b"5"),)
 
@@ -100,11 +103,11 @@ class Intake:
         self._large = 0
         """Bytes of large bodies that are being received."""
         self._grouper: Grouper[Accepted, int | None] = Grouper(
-            # One at a time: every group takes the row of the lake's lane, so a second could only wait for the first,
-            # and be smaller.
             self._write,
             most=MOST_IN_A_GROUP,
-            lanes=1,
+            # A second waits for the first at the row of the lake's lane, but has done most of its work by then; and where
+            # the disk is slow, two are on their way to it.
+            lanes=2,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
