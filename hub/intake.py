@@ -31,8 +31,8 @@ from hub.routing import Router
 from hub.store import Accepted
 
 MOST_IN_A_GROUP = 32
-"""Small, so that there are two groups on their way: while PostgreSQL writes one the next is read and checked. In one group
-of all that wait, each would wait for the other (`hub/DESIGN.md`, "Where the time goes").
+"""Small, so that two groups are on their way: while PostgreSQL writes one, the next is read and checked. In one group of
+all that wait, each would wait for the other (`hub/DESIGN.md`, "Where the time goes").
 """
 SMALL = 64 * 1024
 RETRY_SOON = ((b"retry-after", b"5"),)
@@ -105,8 +105,8 @@ class Intake:
         self._grouper: Grouper[Accepted, int | None] = Grouper(
             self._write,
             most=MOST_IN_A_GROUP,
-            # A second waits for the first at the row of the lake's lane, but has done most of its work by then; and where
-            # the disk is slow, two are on their way to it.
+            # A second waits for the first at the row of the lake's lane, but has done most of its work by then; and
+            # where the disk is slow, two are on their way to it.
             lanes=2,
         )
 
