@@ -31,7 +31,7 @@ from hub.routing import Router
 from hub.store import Accepted
 
 MOST_IN_A_GROUP = 32
-"""Small, so that two groups are on their way: while PostgreSQL writes one, the next is read and checked. In one group of
+"""Small, so that two groups are on their way: while PostgreSQL writes one, the next is read and checked. In a group of
 all that wait, each would wait for the other (`hub/DESIGN.md`, "Where the time goes").
 """
 SMALL = 64 * 1024
