@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from functools import partial
 from typing import Any, Protocol
 
@@ -25,14 +24,14 @@ from hub import envelope, log, store
 from hub.db import SQL, Connection, Database
 from hub.destination import Page
 from hub.errors import HubError, OutcomeError
-from hub.mirror import choose
+from hub.mirror import choose, number_as_text
 from hub.model import EventKind
 from hub.ordering import DELETED, rank
 from hub.patience import Patience
 from hub.routing import Router
 from hub.steps import FAMILIES, owed
 from hub.store import Accepted
-from hub.sweep import KEPT, alone, plain
+from hub.sweep import KEPT, SweepRunningError, plain
 
 LOCK = 0x48554242  # "HUBB"
 RESUMED = timedelta(days=2)
@@ -146,7 +145,8 @@ class Backfill:
         final as far as we know. Raises `SweepRunningError` if another is under way, `OutcomeError`, `HubError`, or one
         of `UNAVAILABLE`; what was accepted until then stays, and the next run goes on after the last complete type.
         """
-        async with alone(self.db, LOCK, "Another backfill is under way; one at a time is enough. Nothing was done."):
+        busy = SweepRunningError("Another backfill is under way; one at a time is enough. Nothing was done.")
+        async with self.db.alone(LOCK, busy):
             run = await self._begin(since, dry_run)
             return await run.all(progress)
 
@@ -330,7 +330,7 @@ class _Run:
 
     def _event(self, type_: str, obj: dict[str, Any], moment: _Moment, now: datetime) -> Accepted:
         """The id tells, as that of every read: the last event known when the list was begun; and then the content."""
-        content = orjson.dumps(obj, default=_number, option=orjson.OPT_SORT_KEYS)
+        content = orjson.dumps(obj, default=number_as_text, option=orjson.OPT_SORT_KEYS)
         number = int.from_bytes(hashlib.sha256(type_.encode() + content).digest()[:7])
         shell = {
             "id": f"backfill:{obj['id']}:{type_}:{moment.seq}:{number}",
@@ -340,7 +340,7 @@ class _Run:
             "livemode": self._all.router.livemode,
             "data": {"object": obj},
         }
-        event = envelope.snapshot(shell, orjson.dumps(shell, default=_number), now, EventKind.READ)
+        event = envelope.snapshot(shell, orjson.dumps(shell, default=number_as_text), now, EventKind.READ)
         decided = self._all.router.decide(event, now)
         return decided._replace(note=" ".join(filter(None, ("listed by a backfill", decided.note))))
 
@@ -384,16 +384,9 @@ def _changed(object_type: str, found: dict[str, Any], rows: Sequence[Any], momen
     newest, _ = choose(rows)
     if newest is None:
         return True
-    same = orjson.loads(orjson.dumps(found, default=_number)) == newest.object
+    same = orjson.loads(orjson.dumps(found, default=number_as_text)) == newest.object
     return not (same or newest.seq > moment.seq)
 
 
 def _progress(so_far: Backfilled) -> dict[str, Any]:
     return {"counts": {name: asdict(c) for name, c in so_far.counts.items()}, "deletions": so_far.deletions}
-
-
-def _number(value: object) -> object:
-    """The completed part of an object is read with decimals; they go back to text, as everywhere in the mirror."""
-    if isinstance(value, Decimal):
-        return str(value)
-    raise TypeError(f"cannot store a {type(value).__name__}")

@@ -132,6 +132,20 @@ class Database:
             return rows
 
     @contextlib.asynccontextmanager
+    async def alone(self, lock: int, otherwise: Exception) -> AsyncIterator[None]:
+        """While the block runs, hold the lock, on a connection of its own; raises `otherwise` if another holds it.
+
+        Should that connection break, two may run at once: what they do must bear it.
+        """
+        connection = await asyncpg.connect(self.dsn, timeout=10)
+        try:
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock):
+                raise otherwise
+            yield
+        finally:
+            await connection.close(timeout=2)
+
+    @contextlib.asynccontextmanager
     async def listen(self, channel: str, heard: Callable[[str], None]) -> AsyncIterator[None]:
         """While the block runs, call `heard(payload)` for each notification on `channel`, on a connection of its own.
 

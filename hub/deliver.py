@@ -21,6 +21,7 @@ from hub.compose import Composer, Plan, Want
 from hub.destination import Destination, LogDestination
 from hub.errors import Answer, Defer, Outcome, OutcomeError, Receipt, Retry, Unknown
 from hub.judge import Rules, judge, poison, sign
+from hub.legible import legible
 from hub.mapping import Mappings
 from hub.metrics import Metrics
 from hub.model import Batch, Delivery, DeliveryState, Job
@@ -194,7 +195,7 @@ class Deliverer:
                     "no_outcome", "the destination gave no outcome for this job"
                 )
                 heard.append(outcomes[job.delivery_id])
-        return [outcomes[d.id] for d in deliveries], heard
+        return [legible(outcomes[d.id]) for d in deliveries], heard
 
     def _late(self, begun: float) -> bool:
         """Nothing is begun so late that the lease could end before it: others would then do it at the same time."""
@@ -284,8 +285,12 @@ class LogDeliverer:
 
     async def batch(self, claim: LaneClaim, batch: Batch) -> None:
         """Send one batch; its deliveries share the outcome and one line in the attempts table."""
+        lost = next((d for d in claim.deliveries if d.was_lost), None)
+        if lost is not None and exhausted(lost.first_failure_at, self._now(), self.policy):
+            await self._give_up(claim)
+            return
         started, ticks = self._now(), self._clock()
-        outcome = await self._send(batch)
+        outcome = legible(await self._send(batch))
         ended = self._now()
         first = claim.deliveries[0]
         took = max(0, round((self._clock() - ticks) * 1000))
@@ -323,6 +328,11 @@ class LogDeliverer:
             ms=attempt.duration_ms,
             request_id=attempt.request_id,
         )
+
+    async def _give_up(self, claim: LaneClaim) -> None:
+        settlements = tuple(map(poison, claim.deliveries))
+        ours = await self._settle(Closing(settlements, (Release(claim.destination, claim.lane, claim.claim),)))
+        self._metrics.settled.labels(self.destination.name, DeliveryState.DEAD.value).inc(len(ours))
 
     async def _send(self, batch: Batch) -> Outcome:
         try:

@@ -1,4 +1,4 @@
-"""Group commit: many callers' items become one call. What makes one fsync serve sixty webhooks."""
+"""Group commit: many callers' items become one call. What makes one fsync serve many webhooks."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from hub.destination import Policy
 from hub.errors import Answer, Defer, Outcome, Receipt, Reject, Retry, Unknown
+from hub.legible import legible
 from hub.model import Delivery, DeliveryState
 from hub.retry import backoff, exhausted
 from hub.store import AttemptLog, Settlement, Sign
@@ -114,7 +115,7 @@ def sign(destination: str, lane: str | None, outcomes: Sequence[Outcome | None])
         lane,
         answered=True in heard,
         limited=any(isinstance(o, Defer) and o.limited for o in outcomes),
-        reason=silent.reason if isinstance(silent, Unknown | Retry) else "",
+        reason=legible(silent.reason) if isinstance(silent, Unknown | Retry) else "",
     )
 
 

@@ -100,7 +100,7 @@ class Mirror:
             "created": int(known.created.timestamp()),
             "data": {"object": read},
         }
-        body = orjson.dumps(shell, default=_number)
+        body = orjson.dumps(shell, default=number_as_text)
         event = envelope.snapshot(shell, body, now, EventKind.READ)
         fresh = await self._db.run(store.accept, [Accepted(event, Disposition.READ, "read by the hub", ())], now)
         return fresh.get(event.id, 0)
@@ -122,6 +122,9 @@ def choose(  # noqa: PLR0911 - one return per reason
         return _snapshot(read, _decode(read["body"]), "read from Stripe before")
     bodies = [_decode(r["body"]) for r in last]
     index = last_of(bodies)
+    if index is None and last[0]["rank"] == DELETED:
+        # It is over, and a read would tell less (of a deleted draft nothing at all): what says most is taken.
+        index = max(range(len(bodies)), key=lambda n: len(bodies[n]["data"]["object"]))
     if index is None:
         return None, "same second, same status, different content"
     why = "newest by status and time" if len(last) == 1 else "the last of one second, by what the events say"
@@ -154,8 +157,10 @@ def _decode(body: bytes) -> dict[str, Any]:
     return decoded
 
 
-def _number(value: object) -> object:
-    """A `Decimal` in what the source read goes back to text, which is how Stripe writes its decimal fields."""
+def number_as_text(value: object) -> object:
+    """For `orjson.dumps(default=...)`: a `Decimal` in what the source read goes back to text, as Stripe writes its
+    decimal fields. Raises `TypeError` for anything else.
+    """
     if isinstance(value, Decimal):
         return str(value)
     raise TypeError(f"cannot store a {type(value).__name__}")

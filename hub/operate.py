@@ -8,7 +8,7 @@ not yet made.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -140,6 +140,8 @@ async def link(
     another one already, and while a write that could make a second one may still land.
     """
     reason, vendor_id = checked_reason(existing.reason), _checked_vendor_id(existing.vendor_id)
+    if existing.instead_of is not None:
+        existing = replace(existing, instead_of=_checked_vendor_id(existing.instead_of, "instead_of"))
     lane = await _lock(connection, delivery_id)
     asked = lane.asked
     if existing.instead_of is None or asked["state"] != DeliveryState.DONE:
@@ -210,13 +212,13 @@ def checked_reason(reason: str) -> str:
     return reason
 
 
-def _checked_vendor_id(vendor_id: str) -> str:
+def _checked_vendor_id(vendor_id: str, field: str = "vendor_id") -> str:
     """What it looks like is for the connector to say; here it must only be one word of text."""
     vendor_id = vendor_id.strip()
     if not vendor_id or len(vendor_id) > LONGEST_VENDOR_ID:
-        raise ReasonError(f"vendor_id must have 1 to {LONGEST_VENDOR_ID} characters")
+        raise ReasonError(f"{field} must have 1 to {LONGEST_VENDOR_ID} characters")
     if not vendor_id.isprintable() or any(c.isspace() for c in vendor_id):
-        raise ReasonError("vendor_id has characters that are in no id")
+        raise ReasonError(f"{field} has characters that are in no id")
     return vendor_id
 
 

@@ -10,9 +10,8 @@ it can ask for this and for nothing else.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +23,7 @@ from hub.db import SQL, UNAVAILABLE, Connection, Database
 from hub.errors import HubError
 from hub.metrics import Metrics
 
-LOCK = 0x48554250  # "HUBP"
+LOCK = 0x48554250  # "HUBP". Should it be lost two prunings overlap: each event goes once.
 STEP = 1000
 """Events looked at in one transaction."""
 SHARE = 0.2
@@ -95,7 +94,8 @@ class Pruner:
 
         None if another one came to its end after `unless_since`. Raises `PruneRunningError` or one of `UNAVAILABLE`.
         """
-        async with _alone(self.db):
+        busy = PruneRunningError("Another pruning is under way; one at a time is enough. Nothing was done.")
+        async with self.db.alone(LOCK, busy):
             last = next(iter(await self.db.fetch("last_pruning")), None)
             if unless_since is not None and last and last["finished_at"] and last["finished_at"] > unless_since:
                 return None
@@ -190,15 +190,3 @@ async def _prune(
     assert row is not None
     await connection.execute(SQL["advance_pruning"], pruning_id, up_to, *row.values())
     return row
-
-
-@contextlib.asynccontextmanager
-async def _alone(db: Database) -> AsyncIterator[None]:
-    """Hold the lock, on a connection of its own. Should that break, two prunings may overlap: each event goes once."""
-    connection = await asyncpg.connect(db.dsn, timeout=10)
-    try:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
-            raise PruneRunningError("Another pruning is under way; one at a time is enough. Nothing was done.")
-        yield
-    finally:
-        await connection.close(timeout=2)

@@ -56,6 +56,7 @@ async def claim_batch(
             failures=row["failures"],
             first_failure_at=row["first_failure_at"],
             batch_id=batch_id,
+            was_lost=row["was"] == "claimed",
         )
         for row in rows
     )

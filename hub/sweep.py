@@ -10,7 +10,6 @@ cut short has lost nothing, and the next one goes on from there.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
-import asyncpg
 import orjson
 
 from hub import envelope, log, store
@@ -29,7 +27,7 @@ from hub.patience import Patience
 from hub.routing import Router
 from hub.store import Accepted
 
-LOCK = 0x48554253  # "HUBS"
+LOCK = 0x48554253  # "HUBS". Should it be lost two sweeps overlap: the same is asked for twice and accepted once.
 KEPT = timedelta(days=30)
 """How far back Stripe lists events (API reference, "Events")."""
 SETTLING = timedelta(seconds=60)
@@ -104,7 +102,8 @@ class Sweeper:
         """Sweep once. None if another one came to its end after `unless_since`. Raises `SweepRunningError`,
         `OutcomeError`, or one of `UNAVAILABLE`; what was accepted until then stays.
         """
-        async with alone(self.db, LOCK, "Another sweep is under way; one at a time is enough. Nothing was done."):
+        busy = SweepRunningError("Another sweep is under way; one at a time is enough. Nothing was done.")
+        async with self.db.alone(LOCK, busy):
             (last,) = await self.db.fetch("last_sweep")
             if unless_since is not None and last["finished_at"] is not None and last["finished_at"] > unless_since:
                 return None
@@ -272,17 +271,3 @@ def _id(body: bytes) -> str | None:
         return None
     found = decoded.get("id") if isinstance(decoded, dict) else None
     return found if isinstance(found, str) and "\x00" not in found else None
-
-
-@contextlib.asynccontextmanager
-async def alone(db: Database, lock: int, otherwise: str) -> AsyncIterator[None]:
-    """Hold the lock, on a connection of its own. Should that break, two may overlap: the same is then asked for twice,
-    and accepted once. Raises `SweepRunningError` with the text `otherwise` if it is held.
-    """
-    connection = await asyncpg.connect(db.dsn, timeout=10)
-    try:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock):
-            raise SweepRunningError(otherwise)
-        yield
-    finally:
-        await connection.close(timeout=2)

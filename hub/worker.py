@@ -214,9 +214,8 @@ class Worker:
             _log.error("carrying_out_failed", destination=self.name, error=type(error).__name__, exc_info=error)
 
     async def _until_due(self) -> float:
-        due: datetime | None = (await self._db.fetch("next_due", self.name, self._now(), self._policy.concurrency))[0][
-            0
-        ]
+        rows = await self._db.fetch("next_due", self.name, self._now(), self._policy.concurrency)
+        due: datetime | None = rows[0]["due_at"]
         if due is None:
             return self._poll
         return max(0.01, min(self._poll, due.timestamp() - self._clock()))

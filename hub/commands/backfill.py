@@ -11,6 +11,7 @@ from rich.table import Table
 
 from hub import app, log
 from hub.backfill import Backfilled
+from hub.commands.common import why
 from hub.config import Settings, VendorSettings
 from hub.errors import ConfigError, HubError, OutcomeError
 from hub.patience import Patience
@@ -46,10 +47,8 @@ async def backfill(
         async with app.backfill(core, Patience(tell=waits)) as one:
             return await one.run(since, dry_run=dry_run, progress=tell)
     except OutcomeError as error:
-        outcome = error.outcome
-        said = getattr(outcome, "cause", None) or getattr(outcome, "reason", None) or type(outcome).__name__
-        fix = getattr(outcome, "fix", "Run the same command again: it goes on where this one ended.")
-        raise HubError(f"Stripe's lists could not be followed to the end: {said}. {fix}") from error
+        said = why(error, "Run the same command again: it goes on where this one ended.")
+        raise HubError(f"Stripe's lists could not be followed to the end: {said}") from error
     finally:
         await core.db.close()
 

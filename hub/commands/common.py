@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from hub import log
 from hub.config import Settings
 from hub.db import UNAVAILABLE, Embedded
-from hub.errors import ConfigError
+from hub.errors import ConfigError, OutcomeError
 
 T = TypeVar("T")
 _log = log.get()
@@ -173,6 +173,13 @@ async def once_there(start: Callable[[], Awaitable[T]], seconds: float = START_S
                 ) from error
             _log.warning("start_waits_for_database", error=type(error).__name__)
             await asyncio.sleep(every)
+
+
+def why(error: OutcomeError, otherwise: str) -> str:
+    """What stopped a command at a vendor, and what to do: the outcome's own fix, or `otherwise`."""
+    outcome = error.outcome
+    cause = getattr(outcome, "cause", None) or getattr(outcome, "reason", None) or type(outcome).__name__
+    return f"{cause}. {getattr(outcome, 'fix', otherwise)}"
 
 
 async def answers(url: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from hub import app, log
+from hub.commands.common import why
 from hub.config import Settings, VendorSettings
 from hub.errors import HubError, OutcomeError
 from hub.sweep import Swept
@@ -25,10 +26,8 @@ async def sweep(settings: Settings, stripe: VendorSettings, dsn: str, console: C
         async with app.sweeper(core) as sweeper:
             swept = await sweeper.sweep(tell)
     except OutcomeError as error:
-        outcome = error.outcome
-        said = getattr(outcome, "cause", None) or getattr(outcome, "reason", None) or type(outcome).__name__
-        fix = getattr(outcome, "fix", "Run `hub sweep` again: it goes on where this one ended.")
-        raise HubError(f"Stripe's events could not be listed to the end: {said}. {fix}") from error
+        said = why(error, "Run `hub sweep` again: it goes on where this one ended.")
+        raise HubError(f"Stripe's events could not be listed to the end: {said}") from error
     finally:
         await core.db.close()
     assert swept is not None  # only a scheduled sweep may find that it is not its turn

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from hub.conservation import check_credit_note, check_invoice
 from hub.errors import MappingError
+from hub.legible import is_text
 from hub.mapping.expressions import Expression, false
 from hub.mapping.functions import RefusalError
 from hub.model import Record
@@ -274,7 +275,7 @@ class RecordMapping:
     def _id(self, value: Any, where: str) -> str | None:
         if isinstance(value, Mapping):
             value = value.get("id")  # an expanded object stands where an id is expected
-        if value is None or (isinstance(value, str) and value):
+        if value is None or (isinstance(value, str) and value and is_text(value)):
             return value
         return self._fail("expression_failed", where, "it is not an id", "Let the expression give an id or null.")
 

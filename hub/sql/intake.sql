@@ -1,8 +1,10 @@
 -- name: accept
 -- Events, their deliveries and the woken lanes, in one statement and so in one transaction. Rows come as one JSON array and
--- not as an array per column: encoding twenty arrays was the web process's largest single cost. The order
--- of lanes is fixed so that two of these never wait for each other in a circle. A lane that is claimed keeps the end of its
--- lease as due time: whoever settles it looks again. Returns one row per event that was new.
+-- not as an array per column: encoding twenty arrays was the web process's largest single cost. Lanes
+-- come last, for many share one: until there two of these do not wait for each other. Their order is fixed, so that it is
+-- never in a circle. A lane that is claimed keeps the end of its lease as due time: whoever settles it looks again. Only
+-- lanes whose due time came nearer wake anybody: for the others it was done, and a commit that notifies waits for every
+-- other such commit. Returns one row per event that was new.
 -- $1 events, $2 their bodies in the same order, $3 routes, $4 now; times in JSON are Unix seconds
 WITH fresh AS (
     INSERT INTO events (id, kind, type, account, api_version, livemode, object_type, object_id, customer_id, rank,
@@ -27,13 +29,15 @@ WITH fresh AS (
 ), added AS (
     INSERT INTO deliveries (event_seq, destination, lane, object_id, due_at, created_at)
     SELECT seq, destination, lane, object_id, due_at, $4 FROM routed ORDER BY seq
+    RETURNING destination, lane, due_at
 ), woken AS (
     INSERT INTO lanes (destination, key, due_at)
-    SELECT destination, lane, min(due_at) FROM routed GROUP BY destination, lane ORDER BY destination, lane
+    SELECT destination, lane, min(due_at) FROM added GROUP BY destination, lane ORDER BY destination, lane
     ON CONFLICT (destination, key) DO UPDATE SET due_at = least(lanes.due_at, EXCLUDED.due_at)
         WHERE lanes.lease_until IS NULL AND (lanes.due_at IS NULL OR lanes.due_at > EXCLUDED.due_at)
+    RETURNING destination
 )
-SELECT f.id, f.seq, (SELECT count(pg_notify('hub_wake', destination)) FROM (SELECT DISTINCT destination FROM routed) d)
+SELECT f.id, f.seq, (SELECT count(pg_notify('hub_wake', destination)) FROM (SELECT DISTINCT destination FROM woken) d)
 FROM fresh f;
 
 -- name: keep_rejected

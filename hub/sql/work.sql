@@ -149,7 +149,7 @@ WHERE d.id = u.id AND d.claim = u.claim AND d.state = 'claimed';
 -- name: next_due
 -- Null while it is paused: then there is nothing to wake for but the end of the pause, and polling sees that. Null also
 -- while as much is under way as may be, over all processes. $1 destination, $2 now, $3 its concurrency, if it has one
-SELECT min(due_at) FROM lanes
+SELECT min(due_at) AS due_at FROM lanes
 WHERE destination = $1 AND due_at IS NOT NULL AND lease_until IS NULL
   AND NOT EXISTS (
       SELECT FROM destinations p
@@ -277,15 +277,22 @@ VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id;
 UPDATE deliveries SET batch_id = $1 WHERE id = ANY ($2::bigint[]) AND state = 'waiting' AND batch_id IS NULL;
 
 -- name: claim_batch
+-- The lane is locked: nobody else claims. $1 batch, $2 end of the lease, $3 now, $4 destination
 WITH claimed AS (
     UPDATE deliveries d
-    SET claim = d.claim + 1, failures = d.failures + (d.state = 'claimed')::int, state = 'claimed', due_at = NULL,
+    SET claim = d.claim + 1, failures = d.failures + (o.was = 'claimed')::int, state = 'claimed', due_at = NULL,
         lease_until = $2,
-        first_failure_at = CASE WHEN d.state = 'claimed' THEN coalesce(d.first_failure_at, $3) ELSE d.first_failure_at END
-    WHERE d.batch_id = $1 AND d.state IN ('waiting', 'claimed', 'unknown')
-    RETURNING d.id, d.claim, d.failures, d.first_failure_at, d.event_seq
+        first_failure_at = CASE WHEN o.was = 'claimed' THEN coalesce(d.first_failure_at, $3) ELSE d.first_failure_at END
+    FROM (SELECT id, state AS was FROM deliveries
+          WHERE batch_id = $1 AND state IN ('waiting', 'claimed', 'unknown') ORDER BY id FOR UPDATE) o
+    WHERE d.id = o.id
+    RETURNING d.id, d.claim, d.failures, d.first_failure_at, d.event_seq, o.was
+), lost AS (
+    INSERT INTO attempts (batch_id, claim, started_at, duration_ms, outcome, reason)
+    SELECT $1, max(claim) - 1, $3, 0, 'lost', 'its worker ended or hung; what it sent is not known'
+    FROM claimed WHERE was = 'claimed' HAVING count(*) > 0
 )
-SELECT c.id, c.claim, c.failures,
+SELECT c.id, c.claim, c.failures, c.was,
        (SELECT CASE WHEN c.first_failure_at IS NOT NULL THEN
                    greatest(c.first_failure_at, p.closed_at, CASE WHEN p.opened > 0 THEN $3 END) END
         FROM (SELECT 1) one LEFT JOIN destinations p ON p.name = $4) AS first_failure_at, e.seq, e.id AS event_id, e.kind, e.type, e.account, e.api_version,

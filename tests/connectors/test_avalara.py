@@ -369,4 +369,5 @@ def test_the_policy_and_create() -> None:
     destination = create(settings("http://127.0.0.1:1", unknown_wait=75))
     assert (destination.name, destination.policy.kind, destination.policy.slots) == ("avalara", "ledger", 4)
     assert destination.policy.unknown_wait == 75
+    assert create(settings("http://127.0.0.1:1")).policy.unknown_wait == 60, "unless it is set otherwise"
     assert destination.policy.lease * 0.8 > 7 * (3.05 + 1.5 * 20)

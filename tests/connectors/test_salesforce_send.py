@@ -235,6 +235,13 @@ async def test_of_the_days_calls_a_share_is_left_for_others_and_the_hub_looks_ag
         assert (len(o.front.calls), o.hub.quota) == (3, (3, 4))
 
 
+async def test_unless_it_is_set_otherwise_a_fifth_of_the_days_calls_is_left_to_others() -> None:
+    async with org() as o:
+        o.sim.daily_limit(10)
+        outcomes = [(await o.send(job(n, account(f"cus_{n}"))))[0] for n in range(9)]
+        assert [type(outcome) for outcome in outcomes] == [Receipt] * 8 + [Defer]
+
+
 async def test_a_used_up_daily_limit_pauses_and_keeps_what_was_written() -> None:
     async with org(daily_reserve=0) as o:
         o.sim.daily_limit(1)

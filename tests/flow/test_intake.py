@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import httpx
 import orjson
 import pytest
@@ -23,18 +25,26 @@ from tests.engine import event, invoice
 OLD, NEW = b"whsec_old", b"whsec_new"
 
 
-@pytest.fixture
-async def client(db: Database, clock: Clock) -> AsyncIterator[httpx.AsyncClient]:
-    router = Router(
-        kinds={"stripe": "ledger", "netsuite": "ledger", "salesforce": "state", "s3_lake": "log"},
-        types={"invoice.paid": frozenset({"netsuite", "salesforce"})},
-        accounts=frozenset({"acct_ours"}),
-        livemode=False,
-    )
-    intake = Intake(db, router, [OLD, NEW], clock, metrics.create(), Limits(body_bytes=4096, store_seconds=3))
+ROUTER = Router(
+    kinds={"stripe": "ledger", "netsuite": "ledger", "salesforce": "state", "s3_lake": "log"},
+    types={"invoice.paid": frozenset({"netsuite", "salesforce"})},
+    accounts=frozenset({"acct_ours"}),
+    livemode=False,
+)
+
+
+@contextlib.asynccontextmanager
+async def at(intake: Intake) -> AsyncIterator[httpx.AsyncClient]:
     app = Starlette(routes=[Route("/webhooks/stripe", intake, methods=["POST"])])
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://hub") as http:
+        yield http
+
+
+@pytest.fixture
+async def client(db: Database, clock: Clock) -> AsyncIterator[httpx.AsyncClient]:
+    limits = Limits(body_bytes=4096, store_seconds=3)
+    async with at(Intake(db, ROUTER, [OLD, NEW], clock, metrics.create(), limits)) as http:
         yield http
 
 
@@ -176,3 +186,37 @@ async def test_a_database_that_is_away_is_503_so_that_stripe_sends_again(
     answer = await post(client, clock, orjson.dumps(event("evt_1", "invoice.paid", invoice("paid"))))
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
     assert answer.headers["retry-after"] == "5"
+
+
+async def test_a_body_that_does_not_arrive_is_408_in_time_and_leaves_nothing(db: Database, clock: Clock) -> None:
+    intake = Intake(db, ROUTER, [NEW], clock, metrics.create(), Limits(body_seconds=0.1))
+    body = orjson.dumps(event("evt_1", "invoice.paid", invoice("paid")))
+
+    async def trickle() -> AsyncIterator[bytes]:
+        for byte in body:
+            yield bytes([byte])
+            await asyncio.sleep(0.02)
+
+    async with asyncio.timeout(3), at(intake) as slow:
+        header = {"stripe-signature": sign(body, NEW, int(clock()))}
+        answer = await slow.post("/webhooks/stripe", content=trickle(), headers=header)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (408, "slow_body")
+        assert await stored(db) == []
+        assert (await post(slow, clock, body)).json() == {"received": True, "repeat": False}, "and it may come again"
+
+
+async def test_a_store_that_hangs_is_503_in_time_so_that_stripe_sends_again(
+    db: Database, clock: Clock, dsn: str
+) -> None:
+    intake = Intake(db, ROUTER, [NEW], clock, metrics.create(), Limits(store_seconds=0.2))
+    body = orjson.dumps(event("evt_1", "invoice.paid", invoice("paid")))
+    rival = await asyncpg.connect(dsn)
+    try:
+        async with asyncio.timeout(10), at(intake) as client:
+            async with rival.transaction():
+                await rival.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+                answer = await post(client, clock, body)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
+            assert (await post(client, clock, body)).json() == {"received": True, "repeat": False}
+    finally:
+        await rival.close()

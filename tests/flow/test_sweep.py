@@ -297,19 +297,20 @@ async def test_on_schedule_one_process_sweeps_and_a_failure_is_no_end(town: Town
 async def test_what_is_no_event_is_kept_for_a_person_and_stops_nothing(town: Town) -> None:
     good = orjson.dumps(town.customers(1)[0])
     bad = b'{"id": "evt_odd", "type": "x", "note": "\\ud800"}'  # JSON, but no Unicode text
+    no_id = b'{"id": "evt_\\u0000", "type": "x"}'  # PostgreSQL cannot even be asked for it
 
     class Odd:
         async def events(self, created_from: int, created_to: int) -> Any:
             if created_from <= START < created_to:
-                yield [bad, good]
+                yield [bad, no_id, good]
 
     town.advance(120)
     sweeper = Sweeper(town.db, Odd(), ROUTER, town.instruments, town.clock, timedelta(0), timedelta(hours=72))
     swept = await sweeper.sweep()
     assert swept is not None
-    assert (swept.listed, swept.missing, swept.unreadable) == (2, 1, 1)
-    (kept,) = await town.db.fetch_text("SELECT reason, body FROM rejected_bodies")
-    assert kept["body"] == bad
+    assert (swept.listed, swept.missing, swept.unreadable) == (3, 1, 2)
+    kept, other = await town.db.fetch_text("SELECT reason, body FROM rejected_bodies ORDER BY id")
+    assert (kept["body"], other["body"]) == (bad, no_id)
     assert kept["reason"].startswith("listed by Stripe, but the body is not JSON in UTF-8")
 
 

@@ -103,6 +103,22 @@ class Machine(RuleBasedStateMachine):
         if again and self.past:
             self.run(self.world.accept(self.past[picks[0] % len(self.past)]))
 
+    @rule(picks=st.lists(st.integers(0, 40), min_size=1, max_size=6), work=st.booleans())
+    def thin_twins_come(self, picks: list[int], work: bool) -> None:
+        """Beside, before or long after the events of the same changes; fetched is the object as it is then.
+
+        Not of drafts: once one is deleted Stripe does not know it at all, and a notification beside the event of its
+        deletion is a tie that no read can settle.
+        """
+        self._collect()
+        told = [e for e in [*self.waiting, *self.past[-20:]] if not self._may_vanish(e["data"]["object"]["id"])]
+        for pick in picks:
+            if told:
+                self.run(self.world.accept(self.stripe.twin(told[pick % len(told)])))
+                self.figures["thin"] += 1
+            if work:
+                self.run(self.world.drain())
+
     @rule(pick=st.integers(0, 40))
     def one_is_lost(self, pick: int) -> None:
         self._collect()
@@ -208,6 +224,10 @@ class Machine(RuleBasedStateMachine):
         self._compare()
 
     # Hands --------------------------------------------------------------------------------------------------------
+
+    def _may_vanish(self, object_id: str) -> bool:
+        obj = self.stripe.objects[object_id]
+        return bool(obj["object"] == "invoice" and obj["status"] == "draft")
 
     def _object(self, subject: str, pick: int, *, fresh: bool) -> Obj:
         """One that is there, or a new one, of a customer that is there."""

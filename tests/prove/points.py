@@ -88,7 +88,7 @@ def call(kind: str) -> Point:
         method, path, most = CALLS[destination]
         await _held(arena, destination, kind, method, path, rng.randint(1, most))
         child = arena.start("work")
-        await child.until("the call", lambda: _holding(arena, destination))
+        await child.until("the call", lambda: holding(arena, destination))
         return child
 
     return kept
@@ -98,7 +98,7 @@ async def looking(arena: Arena, destination: str, rng: random.Random) -> Forked:
     method, path = LOOKS[destination]
     await _held(arena, destination, "hold", method, path, 1)
     child = arena.start("work")
-    await child.until("the look", lambda: _holding(arena, destination))
+    await child.until("the look", lambda: holding(arena, destination))
     return child
 
 
@@ -140,7 +140,7 @@ async def _held(arena: Arena, destination: str, kind: str, method: str, path: st
     arena.town.http.post("/__sandbox/faults", json=asked).raise_for_status()
 
 
-def _holding(arena: Arena, destination: str) -> bool:
+def holding(arena: Arena, destination: str) -> bool:
     vendor = VENDOR.get(destination, destination)
     answer = arena.town.http.get("/__sandbox/requests", params={"vendor": vendor, "limit": 100}).json()
     return any(request["held"] for request in answer["requests"])

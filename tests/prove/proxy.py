@@ -29,11 +29,11 @@ WENT = (asyncio.IncompleteReadError, ConnectionError)
 
 @dataclass
 class Hold:
-    """Waits for a statement. `about`: a text that must be among its parameters, e.g. a destination."""
+    """Waits for a statement. `about`: texts that must be among its parameters, e.g. a destination, an object's id."""
 
     statement: str
     place: Place
-    about: str | None = None
+    about: tuple[str, ...] = ()
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     taken: bool = False
@@ -41,8 +41,7 @@ class Hold:
     def meets(self, sql: str, parameters: bytes) -> bool:
         if self.taken or sql != SQL[self.statement]:
             return False
-        told = b"" if self.about is None else struct.pack("!i", len(self.about)) + self.about.encode()
-        return told in parameters
+        return all(struct.pack("!i", len(one)) + one.encode() in parameters for one in self.about)
 
     def go_on(self) -> None:
         """Let the statement pass after all."""
@@ -57,7 +56,7 @@ class Proxy:
     holds: list[Hold] = field(default_factory=list)
     connections: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def hold(self, statement: str, place: Place, about: str | None = None) -> Hold:
+    def hold(self, statement: str, place: Place, *about: str) -> Hold:
         self.holds.append(Hold(statement, place, about))
         return self.holds[-1]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 Obj = dict[str, Any]
@@ -58,6 +59,16 @@ class Stripe:
             stub = {"id": object_id, "object": "customer", "deleted": True}
             return stub if obj["object"] == "customer" else None
         return deepcopy(obj)
+
+    def twin(self, event: Event) -> Event:
+        """The thin notification of what `event` tells (API v2, the event object): it names the object, no more."""
+        obj = event["data"]["object"]
+        when = datetime.fromtimestamp(event["created"], UTC).strftime("%Y-%m-%dT%H:%M:%S.500Z")
+        url = f"/v1/{obj['object']}s/{obj['id']}"
+        return {
+            "id": f"{event['id']}_thin", "object": "v2.core.event", "type": f"v1.{event['type']}", "created": when,
+            "livemode": False, "context": None, "related_object": {"id": obj["id"], "type": obj["object"], "url": url},
+        }  # fmt: skip
 
     def of(self, kind: str, pick: int) -> Obj | None:
         """One of the living objects of a kind."""

@@ -229,6 +229,21 @@ async def test_what_was_under_way_when_it_opened_does_not_lengthen_the_pause_but
     assert ((await shown(db, clock))["circuit"], (await shown(db, clock))["paused"]) == ("closed", False)
 
 
+async def test_an_answer_closes_it_and_leaves_a_persons_pause_alone(db: Database, clock: Clock, tmp_path: Path) -> None:
+    engine = await make(db, clock, tmp_path, 14)
+    engine.destination.answers = lambda _job: AWAY
+    await engine.drain()
+    clock.advance(SPAN + 1)
+    early = await db.run(store.claim, "vendor", now(clock), lease=60, lanes=1, per_lane=9, ledger=True, bodies=False)
+    await engine.drain()
+    await db.run(operate.pause, "vendor", "month end", now(clock))
+    engine.destination.answers = lambda _job: None
+    carrier: Any = next(iter(engine.workers._workers.values()))._deliverer
+    await carrier.ledger(early[0], lambda: False)
+    row = await shown(db, clock)
+    assert (row["circuit"], row["paused_by"], row["reason"]) == ("closed", "operator", "month end")
+
+
 async def test_an_unknown_write_is_the_probe_by_being_looked_up(db: Database, clock: Clock, tmp_path: Path) -> None:
     engine = await make(db, clock, tmp_path, 12)
     engine.destination.found = lambda _job: Retry("500", "cannot look", answer=Answer(500))
@@ -281,6 +296,36 @@ async def test_a_persons_resume_closes_it_and_a_persons_pause_is_stronger(
     (worker,) = engine.workers._workers.values()
     assert await worker._begin() == 4, "not one, but as many as ever"
     await asyncio.gather(*worker._tasks)
+
+
+async def test_after_a_persons_resume_the_count_begins_anew_and_so_do_time_budgets(
+    db: Database, clock: Clock, tmp_path: Path
+) -> None:
+    engine = await make(db, clock, tmp_path, 12, budget=3600.0)
+    await open_it(engine, clock)
+    await db.run(operate.pause, "vendor", "their upgrade", now(clock))
+    clock.advance(2 * 3600)
+    await db.run(operate.resume, "vendor", now(clock))
+    await engine.drain()
+    assert len(engine.destination.sent) == 12, "the failures of before open nothing"
+    assert (await shown(db, clock))["circuit"] == "closed"
+    assert await engine.states() == ["waiting"] * 12, "and the outage, longer than the budget, has killed nothing"
+
+
+async def test_a_failure_that_was_answered_since_makes_no_later_moments_trouble_an_outage(
+    db: Database, clock: Clock, tmp_path: Path
+) -> None:
+    engine = await make(db, clock, tmp_path, 1)
+    engine.destination.answers = lambda _job: AWAY
+    await engine.drain()
+    engine.destination.answers = lambda _job: None
+    await work_on(engine, clock, 60, step=30)
+    assert await engine.states() == ["done"]
+    await arrive(engine, 1, FAILURES + 2)
+    engine.destination.answers = lambda _job: AWAY
+    await engine.drain()
+    assert len(engine.destination.sent) == 2 + FAILURES + 2
+    assert (await shown(db, clock))["circuit"] == "closed"
 
 
 async def test_an_outage_longer_than_the_time_budget_kills_nothing(db: Database, clock: Clock, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -181,6 +182,38 @@ async def test_an_unknown_outcome_that_did_not_land_is_sent_again(engine: Engine
     await engine.drain()
     assert len(engine.destination.looked) == 1
     assert await engine.states() == ["done"]
+
+
+@pytest.mark.parametrize("engine", ["state"], indirect=True)
+async def test_what_is_unknown_of_an_older_write_is_looked_for_by_the_newer_one_that_takes_its_place(
+    engine: Engine, clock: Clock
+) -> None:
+    engine.destination.answers = lambda job: Unknown("reply lost")
+    await engine.accept(*started(engine))
+    await engine.drain()
+    clock.advance(31)
+    engine.destination.answers = lambda job: None
+    await engine.accept(event("evt_new", "customer.updated", customer(name="New"), 1_789_000_001))
+    await engine.drain()
+    assert [job.event.id for job in engine.destination.looked] == ["evt_new"]
+    assert await engine.states() == ["superseded", "done"]
+
+
+async def test_what_is_unknown_is_still_unknown_when_it_is_given_back(engine: Engine, clock: Clock) -> None:
+    engine.destination.answers = lambda job: Unknown("reply lost")
+    await engine.accept(*started(engine))
+    await engine.drain()
+    clock.advance(31)
+    now = datetime.fromtimestamp(clock(), UTC)
+
+    async def claim() -> list[store.LaneClaim]:
+        return await engine.db.run(store.claim, "vendor", now, lease=60, lanes=9, per_lane=9, ledger=True, bodies=False)
+
+    assert await engine.db.run(store.give_back, await claim(), now) == 1
+    assert await engine.states() == ["unknown"]
+    carrier: Any = engine.workers._workers["vendor"]._deliverer
+    await carrier.ledger((await claim())[0], lambda: True)  # the process stops before it is begun
+    assert await engine.states() == ["unknown"]
 
 
 async def test_a_raising_connector_is_an_unknown_outcome(engine: Engine) -> None:

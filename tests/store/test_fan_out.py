@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ from hub.db import Database
 from hub.destination import Policy
 from hub.errors import Defer, Outcome, Receipt, Reject, Retry, Unknown
 from hub.mapping import load
+from hub.model import DeliveryState
 from tests.conftest import Clock
 from tests.engine import ACCOUNT, Scripted, around, customer, event
+from tests.filling import CRM, LEDGER, NOW, accept, claim, new_event, register, routed, settle, settlement
 
 
 async def test_four_destinations_failing_at_once_keep_four_independent_schedules(
@@ -88,3 +90,20 @@ async def test_four_destinations_failing_at_once_keep_four_independent_schedules
     }
     moment = datetime.fromtimestamp(began, UTC)
     assert first_failures == {"crm": None, "books": moment, "tax": moment, "lake": moment}
+
+
+async def test_what_one_destination_settles_gives_back_no_lane_of_another(db: Database) -> None:
+    await accept(db, routed(new_event("evt_1"), LEDGER, CRM))
+    claims = await claim(db)
+    await claim(db, CRM, ledger=False)
+    await settle(db, claims, settlement(claims[0].deliveries[0], DeliveryState.DONE))
+    rows = await db.fetch_text("SELECT destination FROM lanes WHERE lease_until IS NOT NULL")
+    assert [row["destination"] for row in rows] == [CRM]
+
+
+async def test_the_limit_of_one_vendor_pauses_no_other(db: Database) -> None:
+    for name in (LEDGER, CRM):
+        await register(db, name, "ledger")
+    await db.fetch("pause_by_hub", LEDGER, NOW + timedelta(hours=1), "daily limit reached")
+    rows = await db.fetch_text("SELECT name FROM destinations WHERE paused_until IS NOT NULL")
+    assert [row["name"] for row in rows] == [LEDGER]

@@ -286,6 +286,8 @@ async def test_an_id_must_be_one_word_of_text(engine: Engine, vendor_id: str) ->
     await dead_with_two_behind(engine)
     with pytest.raises(ReasonError, match="vendor_id"):
         await link(engine, 2, vendor_id)
+    with pytest.raises(ReasonError, match="instead_of"):
+        await link(engine, 2, instead_of=vendor_id)
     with pytest.raises(ReasonError, match="reason"):
         await link(engine, 2, reason=" ")
     assert (await engine.states())[1] == "dead"

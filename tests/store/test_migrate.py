@@ -11,6 +11,8 @@ import asyncpg
 import pytest
 
 from hub import app, migrate
+from hub.commands.prune import prune
+from hub.config import Settings, VendorSettings
 from hub.db import Embedded
 from hub.errors import ConfigError
 from hub.migrate import HEAD, MigrationError, Schema
@@ -44,8 +46,8 @@ async def own(postgres: Embedded, template: str) -> str:
     return postgres.address(name)
 
 
-async def opened(dsn: str) -> str:
-    """What a process says that starts on this database: nothing, or why it does not."""
+def settings_for(dsn: str) -> tuple[Settings, VendorSettings]:
+    """As a process reads them that starts on this database."""
     environment = {
         "HUB_STRIPE_API_KEY": "sk_test_x",
         "HUB_STRIPE_WEBHOOK_SECRETS": "whsec_test",
@@ -55,7 +57,12 @@ async def opened(dsn: str) -> str:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        settings, stripe = app.read_settings(serving=True)
+        return app.read_settings(serving=True)
+
+
+async def opened(dsn: str) -> str:
+    """What a process says that starts on this database: nothing, or why it does not."""
+    settings, stripe = settings_for(dsn)
     try:
         core = await app.open_core(settings, stripe, dsn, pool=1)
     except ConfigError as error:
@@ -81,6 +88,15 @@ async def test_a_newer_schema_that_does_not_fit_or_does_not_say_is_refused_with_
     assert "start the newer release" in said
     with pytest.raises(MigrationError, match="start the newer release"):
         await migrate.migrate(own)
+
+
+async def test_nothing_is_pruned_from_a_schema_this_code_may_not_run_on(own: str) -> None:
+    settings, _ = settings_for(own)
+    assert (await prune(settings, own, None, dry_run=False)).deliveries == 0
+    await become(own, "0099", "oldest code: 0098")
+    for dry_run in (True, False):
+        with pytest.raises(ConfigError, match="start the newer release"):
+            await prune(settings, own, None, dry_run=dry_run)
 
 
 async def test_an_older_schema_is_refused_until_it_is_migrated(own: str) -> None:
@@ -115,6 +131,28 @@ async def test_a_table_that_is_held_fails_the_migration_loudly_and_names_who_hol
     finally:
         await holder.close()
         await other.close()
+
+
+async def test_a_table_that_is_let_go_of_after_the_first_try_is_migrated_at_the_next(own: str) -> None:
+    await become(own, "0003", None)
+    holder, other = await asyncpg.connect(own), await asyncpg.connect(own)
+    try:
+        await other.execute("ALTER TABLE events DROP COLUMN body_removed_at CASCADE")
+        async with holder.transaction():
+            await holder.fetch("SELECT FROM events")
+            migrating = asyncio.create_task(migrate.migrate(own, table_lock_seconds=0.2, pause=0.3))
+            while not await other.fetchval(WAITS):  # noqa: ASYNC110 - of PostgreSQL's doing
+                await asyncio.sleep(0.01)
+            while await other.fetchval(WAITS):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert await asyncio.wait_for(migrating, 15) == HEAD
+    finally:
+        await holder.close()
+        await other.close()
+
+
+WAITS = """SELECT count(*) > 0 FROM pg_locks
+WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
 async def test_a_second_migration_waits_its_turn_and_says_so(own: str) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from hub import operate
 from hub.db import Database
 from hub.destination import Kind, Policy
 from hub.errors import Receipt, Reject, Unknown
+from hub.judge import poison
 from hub.model import DeliveryState
 from hub.operate import ConflictError, NotFoundError, ReasonError, Requeued
 from tests.conftest import Clock
@@ -33,6 +35,8 @@ from tests.filling import (
 )
 
 LATER = NOW + timedelta(hours=2)
+WAITING = """SELECT count(DISTINCT pid) FROM pg_locks
+WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())"""
 
 
 @pytest.fixture
@@ -285,6 +289,22 @@ async def test_a_budget_used_up_by_lost_claims_is_looked_for_too(db: Database) -
     assert await states(db) == ["unknown"]
 
 
+async def test_what_lost_workers_may_have_written_is_looked_for_too(db: Database) -> None:
+    await accept(db, routed(new_event("evt_1"), LEDGER))
+    await claim(db)  # and the worker ends
+    await finish_at(db, LATER)
+    await db.run(operate.retry, 1, LATER)
+    assert await states(db) == ["unknown"]
+
+
+async def finish_at(db: Database, now: datetime) -> None:
+    """Claim what was lost, and let it die of that."""
+    claims = await claim(db, now=now)
+    (delivery,) = claims[0].deliveries
+    assert delivery.was_lost
+    await settle(db, claims, poison(delivery), now=now)
+
+
 async def full_batches(engine: Engine) -> None:
     """Deliveries 1 to 3 in a dead batch, 4 to 6 waiting behind it."""
     refuse = Reject("no_bucket", "the bucket is gone", "make it anew")
@@ -348,7 +368,14 @@ async def test_a_pause_stops_claiming_until_it_is_resumed(db: Database) -> None:
 async def test_of_two_who_resume_at_once_one_wins(db: Database) -> None:
     await register(db, LEDGER, "ledger")
     await db.run(operate.pause, LEDGER, "x", NOW)
-    answers = await asyncio.gather(*(db.run(operate.resume, LEDGER, NOW) for _ in range(3)), return_exceptions=True)
+    rival = await asyncpg.connect(db.dsn)
+    async with rival.transaction():  # so that all of them have begun before any is through
+        await rival.execute("SELECT FROM destinations FOR UPDATE")
+        presses = [asyncio.create_task(db.run(operate.resume, LEDGER, NOW)) for _ in range(3)]
+        while (await one(db, WAITING))[0] < len(presses):  # noqa: ASYNC110 - of PostgreSQL's doing
+            await asyncio.sleep(0.01)
+    await rival.close()
+    answers = await asyncio.gather(*presses, return_exceptions=True)
     assert answers.count(None) == 1
     assert [a.code for a in answers if isinstance(a, ConflictError)] == ["not_paused"] * 2
 

@@ -115,6 +115,19 @@ async def test_a_deleted_object_stays_deleted_whatever_is_read_or_told_after(eng
     assert [n for r, _, n in engine.destination.written if r == "Account" and n == "Acme"] == []
 
 
+async def test_a_deleted_draft_told_twice_is_taken_from_what_says_more(engine: Engine) -> None:
+    """Stripe answers 404 to a read of it; the twin, fetched for a thin notification, says only that it is gone."""
+    draft = invoice("draft", total=7)
+    gone = {"id": "in_1", "object": "invoice", "deleted": True}
+    told = [
+        event("evt_1", "invoice.created", draft, T),
+        event("evt_2", "invoice.deleted", draft, T + 9),
+        event("evt_3", "invoice.updated", gone, T + 9),
+    ]
+    assert await totals(engine, *told) == [7], "the twin says nothing new, and no vendor hears of it"
+    assert await engine.states() == ["done", "done"]  # of the first and the last: the deletion itself is not mapped
+
+
 def test_some_generated_lives_end_at_the_truth_for_every_vendor(dsn: str) -> None:
     """The small form of `tests/prove/test_order.py`, the same lives in every run."""
     given = settings(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
-from hub import operate
+from hub import operate, store
 from hub.db import SQL, Connection, Database
 from hub.model import DeliveryState
 from tests.conftest import Clock
@@ -56,3 +57,14 @@ async def test_a_claim_that_began_before_a_skip_does_not_undo_it(db: Database) -
         "skipped",
         "claimed",
     ]
+
+
+async def test_what_was_lost_is_looked_for_before_what_was_retried_meanwhile(db: Database) -> None:
+    await accept(db, routed(new_event("evt_1"), LEDGER))
+    await finish(db, DeliveryState.DEAD, "reject")
+    await accept(db, routed(new_event("evt_2", object_id="in_2"), LEDGER))
+    await claim(db)  # and the worker ends
+    await db.run(operate.retry, 1, NOW)
+    later = NOW + timedelta(seconds=61)
+    (lane,) = await db.run(store.claim, LEDGER, later, lease=60, lanes=10, per_lane=1, ledger=True, bodies=False)
+    assert [(d.id, d.was_lost) for d in lane.deliveries] == [(2, True)]

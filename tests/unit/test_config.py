@@ -10,6 +10,7 @@ import pytest
 from hub import app, config
 from hub.commands.check import settings_table
 from hub.config import BaseUrl, Settings, VendorSettings
+from hub.destination import Policy
 from hub.errors import ConfigError
 
 
@@ -96,3 +97,12 @@ def test_the_table_shows_what_is_set_wherever_it_is_set_and_masks_secrets(monkey
         "value": "",
         "help": "Port to listen on; 0 takes a free one.",
     }
+
+
+def test_the_hubs_own_wait_and_budget_go_before_a_connectors() -> None:
+    class Vendor:
+        policy = Policy("ledger", unknown_wait=900.0)
+
+    kept = app.with_policy(Vendor(), Settings(retry_budget_days=2)).policy
+    assert (kept.unknown_wait, kept.budget) == (900.0, 2 * 86400.0)
+    assert app.with_policy(Vendor(), Settings(unknown_wait_seconds=7)).policy.unknown_wait == 7.0

@@ -18,6 +18,7 @@ LEVELS: dict[str, int] = {
     "hub.grouping": 0,
     "hub.steps": 0,
     "hub.errors": 1,
+    "hub.legible": 1,
     "hub.destination": 2,
     "hub.conservation": 2,
     "hub.retry": 3,

@@ -1,15 +1,11 @@
 """The sweeps over Stripe's event list: up to when nothing is missing."""
 
-from pathlib import Path
-
-from alembic import op
+from hub.migrations.steps import in_transaction
 
 revision = "0002"
 down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Run the SQL file of the same name, statement by statement (the driver prepares one at a time)."""
-    for statement in Path(__file__).with_suffix(".sql").read_text().split(";\n"):
-        if statement.strip():
-            op.execute(statement)
+    """All or nothing: nobody uses these tables yet."""
+    in_transaction(__file__)

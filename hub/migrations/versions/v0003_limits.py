@@ -1,15 +1,11 @@
 """Limits and the circuit breaker, shared by all nodes."""
 
-from pathlib import Path
-
-from alembic import op
+from hub.migrations.steps import in_transaction
 
 revision = "0003"
 down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Run the SQL file of the same name, statement by statement (the driver prepares one at a time)."""
-    for statement in Path(__file__).with_suffix(".sql").read_text().split(";\n"):
-        if statement.strip():
-            op.execute(statement)
+    """All or nothing: nobody uses these tables yet."""
+    in_transaction(__file__)
