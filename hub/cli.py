@@ -349,7 +349,7 @@ def bench(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure this machine. All of it, in short forms, takes a quarter of an hour or more. Exit 1: a verdict is no."""
+    """Measure this machine. All of it takes its time, and says what it is at. Exit 1: a verdict is no."""
     module: Any = importlib.import_module("hub.bench")
     from hub.commands import common
 

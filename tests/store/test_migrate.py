@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
+import structlog
 
 from hub import app, migrate
 from hub.commands.prune import prune
@@ -90,9 +93,20 @@ async def test_a_newer_schema_that_does_not_fit_or_does_not_say_is_refused_with_
         await migrate.migrate(own)
 
 
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """A command sets up its process's log; the tests after it read theirs elsewhere."""
+    structured, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.configure(**structured)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("logging_as_before")
 async def test_nothing_is_pruned_from_a_schema_this_code_may_not_run_on(own: str) -> None:
     settings, _ = settings_for(own)
-    assert (await prune(settings, own, None, dry_run=False)).deliveries == 0
     await become(own, "0099", "oldest code: 0098")
     for dry_run in (True, False):
         with pytest.raises(ConfigError, match="start the newer release"):
