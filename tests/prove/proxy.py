@@ -93,6 +93,7 @@ async def proxied(dsn: str) -> AsyncIterator[Proxy]:
         except asyncio.CancelledError:
             pass  # cut: streams would log it as an error of theirs
         finally:
+            writer.close()  # also if it is cut while it still connects
             proxy.connections.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -102,6 +103,7 @@ async def proxied(dsn: str) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         server.close()
+        await asyncio.sleep(0)  # whoever has just come is among the connections after this
         await proxy.cut()
 
 
@@ -130,8 +132,7 @@ class _Session:
                     pump.cancel()
                 await asyncio.gather(*pumps, return_exceptions=True)
         finally:
-            for end in (up_writer, writer):
-                end.close()
+            up_writer.close()
 
     async def _to_server(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: asyncio.StreamWriter
