@@ -5,19 +5,21 @@
 -- kills workers, it takes no neighbour along. While the circuit is not closed nothing is claimed but the probe ($8), no time
 -- budget runs, and those of before begin anew: an outage is nobody's fault. What the destination's row says is asked for in
 -- subqueries, which cost nothing where there is no row to give.
--- What was lost again after it had failed may be what kills workers: such a lane is claimed first and with no other. It
--- has every other claim of its lane; at those between the lane's other documents go on.
+-- What was lost again after it had failed may be what kills workers: such a lane is claimed first and with no other. From
+-- the fifth time on it has every other claim of its lane; at those between the lane's other documents go on. (Not sooner:
+-- one that is only unlucky may have written a parent of theirs, which they would write again.)
 -- $1 destination, $2 now, $3 lease in seconds, $4 most lanes, $5 most deliveries a lane, $6 is it a ledger, $7 with bodies,
 -- $8 is it a probe
 WITH suspect AS MATERIALIZED (
     SELECT s.key FROM lanes s
     WHERE s.destination = $1 AND s.lease_until <= $2
-      AND (s.claim % 2 = 0 OR NOT EXISTS (
-          SELECT FROM deliveries y WHERE y.destination = $1 AND y.lane = s.key AND y.state IN ('waiting', 'unknown')
-            AND y.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND y.due_at <= $2))
       AND (SELECT x.id FROM deliveries x -- not EXISTS, which may become a look at every open delivery
            WHERE x.destination = $1 AND x.lane = s.key AND x.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
-             AND x.state = 'claimed' AND x.failures > 0 LIMIT 1) IS NOT NULL
+             AND x.state = 'claimed' AND x.failures > 0
+             AND (x.failures < 5 OR s.claim % 2 = 0 OR NOT EXISTS (
+                 SELECT FROM deliveries y WHERE y.destination = $1 AND y.lane = s.key AND y.state IN ('waiting', 'unknown')
+                   AND y.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND y.due_at <= $2))
+           LIMIT 1) IS NOT NULL
     ORDER BY s.due_at, s.key LIMIT 1
 ), due AS (
     SELECT destination, key FROM lanes
@@ -40,11 +42,11 @@ WITH suspect AS MATERIALIZED (
           AND (x.state = 'claimed' OR (x.state IN ('waiting', 'unknown') AND x.due_at <= $2))
         ORDER BY x.state <> 'claimed', x.id LIMIT $5
     ) d
-), alone AS ( -- of a lane's lost claims the least suspicious, but of one document the first
-    SELECT DISTINCT ON (key) key, id, failures > 0 AND NOT EXISTS (SELECT FROM suspect) AS rests FROM picked p
+), alone AS ( -- of a lane's lost claims the first; what was lost five times after the others, and what follows it in its document
+    SELECT DISTINCT ON (key) key, id, failures >= 5 AND NOT EXISTS (SELECT FROM suspect) AS rests FROM picked p
     WHERE was = 'claimed' AND NOT EXISTS (
         SELECT FROM picked o WHERE o.key = p.key AND o.was = 'claimed' AND o.object_id = p.object_id AND o.id < p.id)
-    ORDER BY key, failures, id
+    ORDER BY key, failures >= 5, id
 ), chosen AS (
     SELECT p.id, p.was FROM picked p LEFT JOIN alone a ON a.key = p.key
     WHERE CASE WHEN a.rests THEN p.was <> 'claimed' AND NOT EXISTS (
