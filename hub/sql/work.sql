@@ -5,9 +5,7 @@
 -- kills workers, it takes no neighbour along. While the circuit is not closed nothing is claimed but the probe ($8), no time
 -- budget runs, and those of before begin anew: an outage is nobody's fault. What the destination's row says is asked for in
 -- subqueries, which cost nothing where there is no row to give.
--- What was lost again after it had failed may be what kills workers: such a lane is claimed first and with no other. From
--- the fifth time on it has every other claim of its lane; at those between the lane's other documents go on. (Not sooner:
--- one that is only unlucky may have written a parent of theirs, which they would write again.)
+-- What was lost again after it had failed may be what kills workers: such a lane is claimed first and with no other.
 -- $1 destination, $2 now, $3 lease in seconds, $4 most lanes, $5 most deliveries a lane, $6 is it a ledger, $7 with bodies,
 -- $8 is it a probe
 WITH suspect AS MATERIALIZED (
@@ -15,11 +13,7 @@ WITH suspect AS MATERIALIZED (
     WHERE s.destination = $1 AND s.lease_until <= $2
       AND (SELECT x.id FROM deliveries x -- not EXISTS, which may become a look at every open delivery
            WHERE x.destination = $1 AND x.lane = s.key AND x.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
-             AND x.state = 'claimed' AND x.failures > 0
-             AND (x.failures < 5 OR s.claim % 2 = 0 OR NOT EXISTS (
-                 SELECT FROM deliveries y WHERE y.destination = $1 AND y.lane = s.key AND y.state IN ('waiting', 'unknown')
-                   AND y.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND y.due_at <= $2))
-           LIMIT 1) IS NOT NULL
+             AND x.state = 'claimed' AND x.failures > 0 LIMIT 1) IS NOT NULL
     ORDER BY s.due_at, s.key LIMIT 1
 ), due AS (
     SELECT destination, key FROM lanes
@@ -34,24 +28,18 @@ WITH suspect AS MATERIALIZED (
     FROM due WHERE l.destination = due.destination AND l.key = due.key
     RETURNING l.key, l.claim
 ), picked AS (
-    SELECT d.id, d.object_id, due.key, d.state AS was, d.failures
+    SELECT d.id, due.key, d.state AS was, d.failures
     FROM due CROSS JOIN LATERAL (
-        SELECT x.id, x.object_id, x.state, x.failures FROM deliveries x
+        SELECT x.id, x.state, x.failures FROM deliveries x
         WHERE x.destination = $1 AND x.lane = due.key
           AND x.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
           AND (x.state = 'claimed' OR (x.state IN ('waiting', 'unknown') AND x.due_at <= $2))
         ORDER BY x.state <> 'claimed', x.id LIMIT $5
     ) d
-), alone AS ( -- of a lane's lost claims the first; what was lost five times after the others, and what follows it in its document
-    SELECT DISTINCT ON (key) key, id, failures >= 5 AND NOT EXISTS (SELECT FROM suspect) AS rests FROM picked p
-    WHERE was = 'claimed' AND NOT EXISTS (
-        SELECT FROM picked o WHERE o.key = p.key AND o.was = 'claimed' AND o.object_id = p.object_id AND o.id < p.id)
-    ORDER BY key, failures >= 5, id
 ), chosen AS (
-    SELECT p.id, p.was FROM picked p LEFT JOIN alone a ON a.key = p.key
-    WHERE CASE WHEN a.rests THEN p.was <> 'claimed' AND NOT EXISTS (
-                   SELECT FROM picked o WHERE o.key = p.key AND o.was = 'claimed' AND o.object_id = p.object_id)
-               ELSE a.id IS NULL OR a.id = p.id END
+    SELECT id, key, was FROM picked p
+    WHERE NOT EXISTS (SELECT FROM picked o WHERE o.key = p.key AND o.was = 'claimed')
+       OR p.id = (SELECT min(o.id) FROM picked o WHERE o.key = p.key AND o.was = 'claimed')
 ), claimed AS (
     UPDATE deliveries d
     SET state = 'claimed', claim = d.claim + 1, due_at = NULL, lease_until = $2 + $3 * interval '1 second',
@@ -139,13 +127,13 @@ WHERE d.destination = $1 AND d.lane = u.lane AND d.object_id = u.object_id AND d
 
 -- name: release_lanes
 -- The claim is over: due again when the earliest open delivery is, or never. One that is still claimed was lost with its
--- worker and waits for its turn: due since its lease ended, and the lane says so. $1 destinations, $2 keys, $3 lane claims
+-- worker and waits for its turn: due since its lease ended. $1 destinations, $2 keys, $3 lane claims
 WITH released AS (
     UPDATE lanes l
-    SET (lease_until, due_at) = (
-        SELECT min(d.lease_until), min(coalesce(d.due_at, d.lease_until)) FROM deliveries d
-        WHERE d.destination = l.destination AND d.lane = l.key
-          AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND d.state NOT IN ('held', 'dead'))
+    SET lease_until = NULL,
+        due_at = (SELECT min(coalesce(d.due_at, d.lease_until)) FROM deliveries d
+                  WHERE d.destination = l.destination AND d.lane = l.key
+                    AND d.state IN ('waiting', 'claimed', 'unknown', 'held', 'dead') AND d.state NOT IN ('held', 'dead'))
     FROM unnest($1::text[], $2::text[], $3::int[]) AS u (destination, key, claim)
     WHERE l.destination = u.destination AND l.key = u.key AND l.claim = u.claim
     RETURNING l.destination, l.due_at
