@@ -155,13 +155,16 @@ class World:
                 await next(iter(worker._tasks))
 
     async def tell(self, moments: Sequence[Moment], order: Sequence[tuple[Moment, dict[str, Any]]], waits: int) -> None:
-        """In this order, with work now and then between; what Stripe answers to a read is never older than told."""
+        """In this order, with work now and then between. What Stripe answers to a read is never older than what it told
+        of any object: once something of second 5 is known, everything of second 4 has happened.
+        """
         rng = random.Random(waits)
         happened: dict[str, int] = {}
         for moment, said in order:
-            if moment.step >= happened.get(moment.id_, -1):
-                happened[moment.id_] = moment.step
-                self.engine.source.objects[moment.id_] = shown(moment.id_, moment.now)
+            for past in moments:
+                if (past is moment or past.second < moment.second) and past.step >= happened.get(past.id_, -1):
+                    happened[past.id_] = past.step
+                    self.engine.source.objects[past.id_] = shown(past.id_, past.now)
             await self.engine.accept(said)
             if rng.random() < 0.5:
                 await self.drain()
