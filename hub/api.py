@@ -34,6 +34,7 @@ from starlette.types import Receive, Scope, Send
 from hub import auth, log, operate, parameters, search
 from hub.db import UNAVAILABLE, Database
 from hub.errors import HubError
+from hub.legible import is_text
 from hub.mapping import Mappings
 from hub.model import DeliveryState, Disposition, EventKind
 from hub.operate import ConflictError, NotFoundError, ReasonError
@@ -316,7 +317,7 @@ def _path_number(request: Request) -> int:
 
 def _path_text(request: Request, name: str) -> str:
     text = str(request.path_params[name])
-    if not text or len(text) > parameters.LONGEST or "\x00" in text:
+    if not text or len(text) > parameters.LONGEST or not is_text(text):
         raise NotFoundError(f"that is not {name} of anything")
     return text
 

@@ -17,6 +17,7 @@ import orjson
 
 from hub.db import SQL, Connection
 from hub.errors import HubError, MappingError
+from hub.legible import is_text
 from hub.mapping import Mappings, RecordMapping
 from hub.model import LINKED, DeliveryState
 
@@ -207,7 +208,7 @@ def checked_reason(reason: str) -> str:
         raise ReasonError("reason is empty: say why, for whoever reads this later")
     if len(reason) > LONGEST_REASON:
         raise ReasonError(f"reason has {len(reason)} characters; {LONGEST_REASON} is the most")
-    if "\x00" in reason or any("\ud800" <= c <= "\udfff" for c in reason):
+    if not is_text(reason):
         raise ReasonError("reason has characters that are not text")
     return reason
 

@@ -13,6 +13,7 @@ import orjson
 from starlette.requests import Request
 
 from hub.errors import HubError
+from hub.legible import is_text
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -44,7 +45,7 @@ class Query:
                 raise ParameterError(f"there is no parameter {_shown(name)}; there are: {there_are}")
             if name in self._values:
                 raise ParameterError(f"{name} is given more than once")
-            if not value or len(value) > LONGEST or "\x00" in value:
+            if not value or len(value) > LONGEST or not is_text(value):
                 raise ParameterError(f"{name} must be 1 to {LONGEST} characters of text")
             self._values[name] = value
 

@@ -22,6 +22,7 @@ import orjson
 from hub import envelope, log, store
 from hub.db import SQL, UNAVAILABLE, Connection, Database
 from hub.errors import EnvelopeError, HubError, OutcomeError
+from hub.legible import is_text
 from hub.metrics import Metrics
 from hub.patience import Patience
 from hub.routing import Router
@@ -270,4 +271,4 @@ def _id(body: bytes) -> str | None:
     except orjson.JSONDecodeError:
         return None
     found = decoded.get("id") if isinstance(decoded, dict) else None
-    return found if isinstance(found, str) and "\x00" not in found else None
+    return found if isinstance(found, str) and is_text(found) else None

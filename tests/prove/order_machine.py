@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import structlog
 from hypothesis import seed as seeded
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -26,6 +25,7 @@ from hub.mapping import FOLDER, Mappings, load
 from tests.prove.order import KINDS, World, world
 from tests.prove.order_truth import agrees
 from tests.prove.stripe_model import FROM, Event, Obj
+from tests.quiet import no_log_lines
 
 PICK = st.integers(0, 5)
 SUBJECT = st.sampled_from(["customer", "customer", "subscription", "invoice"])
@@ -324,11 +324,9 @@ def play(dsn: str, given: settings, seed: int) -> Counter[str]:
     what this is about, and to write it down would take longer than the work.
     """
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # a killed worker's exception is nobody's
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     figures: Counter[str] = Counter()
     try:
-        with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
+        with no_log_lines(), tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
             mappings = _mappings(Path(folder))
             db = runner.run(Database.connect(dsn, size=5))
             try:
@@ -337,7 +335,6 @@ def play(dsn: str, given: settings, seed: int) -> Counter[str]:
             finally:
                 runner.run(db.close())
     finally:
-        structlog.configure(**before)
         logging.getLogger("asyncio").setLevel(logging.NOTSET)
     return figures
 

@@ -5,7 +5,6 @@ The model knows nothing of the engine: a life is a list of true states; what mus
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +22,7 @@ from hub.errors import Defer, Outcome, Receipt, Retry, Unknown
 from hub.model import Job
 from tests.conftest import Clock
 from tests.engine import Engine, build, customer, event, invoice, receipt
+from tests.quiet import no_log_lines
 
 pytestmark = pytest.mark.prove  # until they have run long enough to be trusted in every run
 
@@ -228,10 +227,8 @@ TOLD = st.lists(st.sampled_from(["in_1", "in_2", "in_3"]), min_size=1, max_size=
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     """Trouble is what this is about: its log lines, with their local variables, would take longer than the work."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.configure(**before)
+    with no_log_lines():
+        yield
 
 
 SEEDS = st.integers(0, 2**32)

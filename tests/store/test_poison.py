@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import structlog
 
 from hub import sealing, store
 from hub.db import Database
@@ -19,6 +17,7 @@ from hub.errors import Outcome
 from hub.model import Job
 from tests.conftest import Clock
 from tests.engine import Engine, build, customer, event, invoice
+from tests.quiet import no_log_lines
 
 
 class KilledError(BaseException):
@@ -52,12 +51,8 @@ async def works_until_killed(engine: Engine) -> None:
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     """The tracebacks of so many deaths would take longer than they did."""
-    before = structlog.get_config()
-    # Not kept by loggers that are used here for the first time: other tests read what they say.
-    quiet_one = structlog.make_filtering_bound_logger(logging.CRITICAL)
-    structlog.configure(wrapper_class=quiet_one, cache_logger_on_first_use=False)
-    yield
-    structlog.configure(**before)
+    with no_log_lines():
+        yield
 
 
 @pytest.mark.parametrize("kind", ["state", "ledger"])
