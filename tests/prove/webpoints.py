@@ -6,7 +6,7 @@ They return whether the first event is stored then, or None if that is left to c
     before    the statement that stores it has not reached the server (tx 1)
     waiting   the server is at it, and commits after the client's death
     unheard   it is stored; neither the process nor the sender knows
-    burst     many requests at once: one group is stored and not answered, the next waits
+    burst     many requests at once: one group is stored and not answered; another may be, and what is answered is kept
 """
 
 from __future__ import annotations
@@ -48,23 +48,29 @@ def _signed(body: bytes) -> dict[str, str]:
     return {"stripe-signature": signature(body, WEBHOOK_SECRET, int(time.time()))}
 
 
-async def _unanswered(arena: Arena, event: Event) -> None:
+async def _answered(arena: Arena, event: Event) -> bool:
     try:
         await posted(arena, event)
     except httpx.TransportError:
-        return
-    raise AssertionError("it was answered, and nobody was to hear that it is stored")
+        return False
+    return True
 
 
 class Unanswered:
     """Requests under way that must end with the process, and not with an answer."""
 
     def __init__(self, arena: Arena, events: Sequence[Event]) -> None:
-        self._tasks = [asyncio.create_task(_unanswered(arena, event)) for event in events]
+        self._events = events
+        self._tasks = [asyncio.create_task(_answered(arena, event)) for event in events]
 
     async def die(self, child: Forked) -> None:
+        assert not await self.die_with(child), "it was answered, and nobody was to hear that it is stored"
+
+    async def die_with(self, child: Forked) -> set[str]:
+        """The ids of those that were answered before."""
         await child.kill_now()
-        await asyncio.gather(*self._tasks)
+        answers = await asyncio.gather(*self._tasks)
+        return {event["id"] for event, answered in zip(self._events, answers, strict=True) if answered}
 
 
 async def body(arena: Arena, child: Forked, events: Sequence[Event]) -> bool | None:
@@ -115,7 +121,10 @@ async def burst(arena: Arena, child: Forked, events: Sequence[Event]) -> bool | 
     hold = arena.proxy.hold("accept", "unheard")
     requests = Unanswered(arena, events)
     await child.until("the commit", hold.reached.is_set)
-    await requests.die(child)
+    answered = await requests.die_with(child)
+    assert len(answered) < len(events), "the group that nobody heard of was answered"
+    for id_ in answered:
+        assert await arena.count("SELECT count(*) FROM events WHERE id = $1", id_), "it was answered 2xx"
     return None
 
 
