@@ -255,6 +255,7 @@ async def test_ingest() -> None:
 
 
 @SLOW
+@pytest.mark.prove
 async def test_drain() -> None:
     found = (await bench.drain(120))["drain"]
     assert found["deliveries"] == 120
@@ -262,6 +263,7 @@ async def test_drain() -> None:
 
 
 @SLOW
+@pytest.mark.prove
 async def test_memory() -> None:
     found = (await bench.memory(50, 0.3))["memory"]
     assert found["waiting"] == 52  # 13 events for four destinations each
@@ -272,6 +274,7 @@ async def test_memory() -> None:
 
 
 @SLOW
+@pytest.mark.prove
 async def test_calls() -> None:
     found = (await bench.calls(1))["calls_per_1000_events"]
     assert {"salesforce", "netsuite", "avalara", "s3"} <= set(found)

@@ -366,16 +366,16 @@ def test_the_processor_is_named() -> None:
 
 @SLOW
 async def test_soak() -> None:
-    found = (await bench.soak(10.0, rate=20.0))["soak"]
+    found = (await bench.soak(6.0, rate=20.0))["soak"]
     assert found["events_per_s"] == 20.0
-    assert found["samples"] >= 5
+    assert found["samples"] >= 3
     judged = found["growth_of_second_half"]
     assert {"memory serve", "memory work", "connections", "size lanes", "bytes_per_row events", "queue"} < set(judged)
-    # On a busy machine a queue may grow for ten seconds; what takes longer to tell is not told.
+    # On a busy machine a queue may grow for six seconds; what takes longer to tell is not told.
     assert "memory" not in found["verdict"].partition("too short for")[0]
     at_the_end = found["at_the_end"]
     assert min(at_the_end["memory serve"], at_the_end["memory work"]) > 30
     assert at_the_end["connections"] >= 2
     assert at_the_end["bytes_per_row events"] > 2000  # the bodies alone are that long
     assert 0 < found["ack_p50_ms"] <= found["ack_p99_ms"]
-    assert sum(n for _, n, _, _ in found["curves"]["ack_slices"]) == 200
+    assert sum(n for _, n, _, _ in found["curves"]["ack_slices"]) == 120

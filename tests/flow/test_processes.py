@@ -168,6 +168,7 @@ async def all_done(dsn: str, *destinations: str) -> bool:
     return all([set(await states(dsn, name)) <= {"done", "superseded"} for name in destinations])
 
 
+@pytest.mark.prove  # the kill matrix has it too, for every vendor; here it is the real command
 async def test_a_worker_killed_between_the_vendors_answer_and_its_own_note_leaves_one_record(
     dsn: str, town: Vendors, monkeypatch: pytest.MonkeyPatch, start: Callable[..., Child]
 ) -> None:
