@@ -27,7 +27,7 @@ class Ear:
     """A simulator and what was heard since the last question."""
 
     def __init__(self) -> None:
-        self.sim = StripeSimulator(clock=lambda: 1_770_000_000.0, start=START)
+        self.sim = StripeSimulator(clock=lambda: 1_770_000_000.0, start=START, payouts=False)
         self.heard: list[dict[str, Any]] = []
         product = self.sim.call("POST", "/v1/products", {"name": "Seats"})["id"]
         terms = {"product": product, "currency": "usd", "unit_amount": 1000, "recurring": {"interval": "month"}}

@@ -22,13 +22,17 @@ FILES = {
     "Customer": "_customer", "Product": "_product", "Coupon": "_coupon", "Subscription": "_subscription",
     "InvoiceItem": "_invoice_item", "CreditNote": "_credit_note", "InvoicePayment": "_invoice_payment",
     "PaymentIntent": "_payment_intent", "Charge": "_charge", "Refund": "_refund", "Discount": "_discount",
-    "Meter": "billing/_meter", "Event": "_event",
+    "Meter": "billing/_meter", "Event": "_event", "BalanceTransaction": "_balance_transaction", "Payout": "_payout",
+    "Dispute": "_dispute", "TaxId": "_tax_id", "PaymentRecord": "_payment_record",
+    "CustomerBalanceTransaction": "_customer_balance_transaction",
 }  # fmt: skip
 BY_OBJECT = {
     "customers": "Customer", "products": "Product", "prices": "Price", "coupons": "Coupon", "tax_rates": "TaxRate",
     "subscriptions": "Subscription", "invoice_items": "InvoiceItem", "invoices": "Invoice",
     "credit_notes": "CreditNote", "payments": "InvoicePayment", "payment_intents": "PaymentIntent",
-    "charges": "Charge", "refunds": "Refund", "meters": "Meter",
+    "charges": "Charge", "refunds": "Refund", "meters": "Meter", "balance_transactions": "BalanceTransaction",
+    "payouts": "Payout", "disputes": "Dispute", "tax_ids": "TaxId", "payment_records": "PaymentRecord",
+    "customer_balance_transactions": "CustomerBalanceTransaction",
 }  # fmt: skip
 
 
@@ -100,7 +104,7 @@ def lived() -> tuple[StripeSimulator, list[dict[str, Any]]]:
     sim = StripeSimulator(seed=3, clock=lambda: 1_770_000_000.0, start=1_767_225_600)
     events: list[dict[str, Any]] = []
     sim.listen(events.append)
-    for _ in Business(sim, random.Random(5)).live(20):
+    for _ in Business(sim, random.Random(5)).live(24):
         pass
     return sim, events
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from connectors.stripe.simulator import invoices, payments
+from connectors.stripe.simulator import customer_balance, invoices, payments, refunds
 from connectors.stripe.simulator.catalog import update_metadata, usable_rates
 from connectors.stripe.simulator.errors import no_such, refused
 from connectors.stripe.simulator.lists import in_range, page
@@ -198,8 +198,7 @@ def _check_limits(w: World, invoice: Obj, note: Obj, p: Obj, made: list[Obj]) ->
 
 def _linked_refund(w: World, invoice: Obj, given: Obj, where: str) -> Obj:
     found = w.get("refund", given.get("refund", ""), f"{where}[refund]")
-    paid = payments.charge_of(w, invoice)
-    if paid is None or found["charge"] != paid["id"]:
+    if found["charge"] not in [paid["id"] for paid in payments.charges_of(w, invoice)]:
         raise refused("The refund does not belong to this invoice's charge.", param=f"{where}[refund]")
     return {"amount_refunded": given.get("amount_refunded", found["amount"]), "refund": found["id"], "type": "refund"}
 
@@ -207,20 +206,27 @@ def _linked_refund(w: World, invoice: Obj, given: Obj, where: str) -> Obj:
 def _give_back(w: World, invoice: Obj, note: Obj, p: Obj, linked: list[Obj]) -> None:
     note["refunds"] = [{**each, "payment_record_refund": None} for each in linked]
     if p.get("refund_amount"):
-        paid = payments.charge_of(w, invoice)
-        if paid is None:
-            raise refused("This invoice has no charge to refund.", param="refund_amount")
+        paid = _refundable(w, invoice, p["refund_amount"])
         reason = "requested_by_customer" if p.get("reason") in (None, "order_change") else None
-        made = payments.refund(w, paid, p["refund_amount"], reason, {})
+        made = refunds.refund(w, paid, p["refund_amount"], reason, {})
         note["refunds"].append(
             {"amount_refunded": made["amount"], "refund": made["id"], "type": "refund", "payment_record_refund": None}
         )
     note["out_of_band_amount"] = p.get("out_of_band_amount")
     if p.get("credit_amount"):
-        note["customer_balance_transaction"] = w.new_id("cbtxn")
         customer = w.get("customer", invoice["customer"], "customer")
-        with w.changing(customer, "customer.updated"):
-            customer["balance"] -= p["credit_amount"]
+        note["customer_balance_transaction"] = customer_balance.change(
+            w, customer, -p["credit_amount"], invoice["currency"], "credit_note", note=note["id"]
+        )["id"]
+
+
+def _refundable(w: World, invoice: Obj, amount: int) -> Obj:
+    """The charge to refund. Of several, the newest that is large enough (Stripe's choice is not known)."""
+    charges = payments.charges_of(w, invoice)
+    if not charges:
+        raise refused("This invoice has no charge to refund.", param="refund_amount")
+    enough = [each for each in charges if each["amount_captured"] - each["amount_refunded"] >= amount]
+    return (enough or charges)[-1]
 
 
 def _book(w: World, invoice: Obj, note: Obj, sign: int) -> None:
@@ -234,10 +240,7 @@ def _book(w: World, invoice: Obj, note: Obj, sign: int) -> None:
     if invoice["amount_remaining"] == 0:
         invoices.nothing_left(w, invoice)
         return
-    joined = payments.open_payment(w, invoice)
-    assert joined is not None
-    joined["amount_requested"] = invoice["amount_remaining"]
-    w.objects["payment_intent"][joined["payment"]["payment_intent"]]["amount"] = invoice["amount_remaining"]
+    payments.ask_for(w, invoice)
 
 
 def update_note(w: World, p: Obj, ids: list[str]) -> Obj:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectors.stripe.simulator import invoices, standing
+from connectors.stripe.simulator import invoices, standing, tax_ids
 from connectors.stripe.simulator.catalog import assign, update_metadata
 from connectors.stripe.simulator.errors import no_such
 from connectors.stripe.simulator.lists import in_range, page
@@ -28,6 +28,8 @@ def create_customer(w: World, p: Obj, _ids: list[str]) -> Obj:
     _write(customer, p)
     w.add("customer", customer)
     w.emit("customer.created", customer)
+    for index, given in enumerate(p.get("tax_id_data") or []):
+        tax_ids.new_tax_id(w, customer, given, f"tax_id_data[{index}][value]")
     return customer
 
 
@@ -58,6 +60,7 @@ def update_customer(w: World, p: Obj, ids: list[str]) -> Obj:
     with w.changing(customer, "customer.updated"):
         _write(customer, p)
         update_metadata(customer, p.get("metadata"))
+    invoices.refresh_drafts(w, customer)
     return customer
 
 

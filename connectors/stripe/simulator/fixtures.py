@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from connectors.stripe.simulator import payouts
 from connectors.stripe.simulator.errors import StripeError
 from connectors.stripe.simulator.values import Obj
 
@@ -12,10 +13,13 @@ if TYPE_CHECKING:
     from connectors.stripe.simulator.simulator import StripeSimulator
 
 _KINDS = {
-    "billing.meter": "billing.meter", "charge": "charge", "charge.refund": "refund", "coupon": "coupon",
+    "billing.meter": "billing.meter", "charge": "charge", "charge.dispute": "dispute", "charge.refund": "refund",
+    "coupon": "coupon",
     "credit_note": "credit_note", "customer": "customer", "customer.discount": "discount",
+    "customer.tax_id": "tax_id",
     "customer.subscription": "subscription", "invoice": "invoice", "invoice_payment": "invoice_payment",
-    "invoiceitem": "invoiceitem", "payment_intent": "payment_intent", "price": "price", "product": "product",
+    "invoiceitem": "invoiceitem", "payment_intent": "payment_intent", "payout": "payout", "price": "price",
+    "product": "product",
     "refund": "refund", "tax_rate": "tax_rate",
 }  # fmt: skip
 _STATUS = {
@@ -47,7 +51,7 @@ def _subject(sim: StripeSimulator, event_type: str) -> Obj:
         return {"id": sim.world.new_id("obj"), "object": stem, "created": sim.now, "livemode": False, "metadata": {}}
     found = _newest(sim, kind, _STATUS.get(event_type))
     if found is None:
-        _furnish(sim)
+        _furnish(sim, kind)
         found = _newest(sim, kind, _STATUS.get(event_type)) or _newest(sim, kind, None)
         assert found is not None, kind
     body = sim.world.snapshot(found)
@@ -64,12 +68,18 @@ def _newest(sim: StripeSimulator, kind: str, status: str | None) -> Obj | None:
     return None
 
 
-def _furnish(sim: StripeSimulator) -> None:
-    """One of everything, in every status, without an event."""
+def _furnish(sim: StripeSimulator, kind: str) -> None:
+    """One of everything, in every status, without an event; a dispute or a payout only if that is asked for."""
     log = sim.world.log
     muted, log.muted = log.muted, True
     try:
         _scenario(sim)
+        if kind == "dispute":
+            sim.dispute(sim.call("GET", "/v1/charges")["data"][-1]["id"])
+        if kind == "payout":
+            for each in sim.world.all("balance_transaction", sim.world.unpaid["usd"]):
+                each["status"] = "available"
+            payouts.pay_out(sim.world, "usd")
     finally:
         log.muted = muted
 

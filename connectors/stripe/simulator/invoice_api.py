@@ -8,6 +8,7 @@ from typing import Any
 
 from connectors.stripe.simulator import invoices
 from connectors.stripe.simulator.catalog import (
+    amount_of,
     assign,
     currency_of,
     new_tax_rate,
@@ -122,6 +123,8 @@ def _auto_advance(w: World, invoice: Obj, p: Obj) -> None:
         moment = p["automatically_finalizes_at"]
         if moment <= w.now:
             raise refused("`automatically_finalizes_at` must be in the future.", param="automatically_finalizes_at")
+        if moment > w.now + 5 * 366 * DAY:
+            raise refused("`automatically_finalizes_at` is at most 5 years away.", param="automatically_finalizes_at")
         invoice["auto_advance"] = True
         invoices.schedule_finalization(w, invoice, moment)
     if "auto_advance" not in p or p["auto_advance"] == invoice["auto_advance"]:
@@ -203,6 +206,8 @@ def _set_tax_amounts(w: World, invoice: Obj, line: Obj, given: Any, where: str) 
         raise refused("You cannot set `tax_amounts` on an invoice that uses tax rates.", param=where)
     if len(given) > 20:
         raise refused("You can set at most 20 tax amounts on a line.", param=where)
+    for index, each in enumerate(given):  # what could not be charged: Stripe's own rule here is not known
+        amount_of(each["amount"], invoice["currency"], f"{where}[{index}][amount]")
     w.manual_taxes[line["id"]] = [
         tax_entry(
             _archived_rate(w, each["tax_rate_data"]), each["amount"], each["taxable_amount"],

@@ -1,11 +1,12 @@
 """An invoice's life: draft, open, paid, void, uncollectible. Transitions and timing:
 docs.stripe.com/invoicing/integration/workflow-transitions; one hour between creation and finalisation where it is
-automatic.
+automatic, counted from when all webhook endpoints have answered `invoice.created`, 72 hours if they do not. (They
+answer at once, unless `StripeSimulator.webhooks_fail` says otherwise.)
 """
 
 from __future__ import annotations
 
-from connectors.stripe.simulator import payments, standing
+from connectors.stripe.simulator import customer_balance, payments, standing
 from connectors.stripe.simulator.errors import refused
 from connectors.stripe.simulator.totals import recompute, settle
 from connectors.stripe.simulator.values import DAY, HOUR, Obj
@@ -13,6 +14,8 @@ from connectors.stripe.simulator.world import World
 
 RETRY_DAYS = (3, 5, 7)
 """Days after a failed automatic charge until the next one."""
+UNHEARD = 72 * HOUR
+"""How long a draft waits at most for the endpoints to answer `invoice.created`."""
 
 
 def draft(
@@ -64,16 +67,27 @@ def draft(
         },
         "subtotal": 0, "subtotal_excluding_tax": 0, "test_clock": None, "threshold_reason": None, "total": 0,
         "total_discount_amounts": [], "total_excluding_tax": 0, "total_pretax_credit_amounts": [], "total_taxes": [],
-        "webhooks_delivered_at": w.now,
+        "webhooks_delivered_at": None if w.webhooks_fail else w.now,
     }  # fmt: skip
-    _freeze_customer(invoice, customer)
+    _freeze_customer(w, invoice, customer)
     w.lines[invoice["id"]] = []
     return w.add("invoice", invoice)
 
 
-def _freeze_customer(invoice: Obj, customer: Obj) -> None:
+def _freeze_customer(w: World, invoice: Obj, customer: Obj) -> None:
     for name in ("address", "email", "name", "phone", "shipping", "tax_exempt"):
         invoice[f"customer_{name}"] = customer[name]
+    ids = w.all("tax_id", w.tax_ids_of[customer["id"]])
+    invoice["customer_tax_ids"] = [{"type": each["type"], "value": each["value"]} for each in ids]
+
+
+def refresh_drafts(w: World, customer: Obj) -> None:
+    """Until it is finalised an invoice shows the customer as he is now (docs.stripe.com/api/invoices/object). Whether
+    Stripe sends an event about that is not known; here none."""
+    for invoice in w.all("invoice", w.invoices_of[customer["id"]]):
+        if invoice.get("status") == "draft":
+            _freeze_customer(w, invoice, customer)
+            recompute(w, invoice)
 
 
 def announce(w: World, invoice: Obj, *, at_once: bool = False) -> None:
@@ -85,8 +99,19 @@ def announce(w: World, invoice: Obj, *, at_once: bool = False) -> None:
     if invoice["parent"] is not None:
         w.invoices_of[invoice["parent"]["subscription_details"]["subscription"]].append(invoice["id"])
     if invoice["auto_advance"] and not at_once:
-        schedule_finalization(w, invoice, w.now + HOUR)
+        schedule_finalization(w, invoice, w.now + (UNHEARD if w.webhooks_fail else HOUR))
     w.emit("invoice.created", invoice)
+
+
+def webhooks_answer(w: World) -> None:
+    """The endpoints answer again: what was not delivered is now, and drafts that waited for it have an hour left."""
+    w.webhooks_fail = False
+    for invoice in w.objects["invoice"].values():
+        if invoice.get("status") != "draft" or invoice["webhooks_delivered_at"] is not None:
+            continue
+        invoice["webhooks_delivered_at"] = w.now
+        if invoice["auto_advance"] and invoice["automatically_finalizes_at"] == invoice["created"] + UNHEARD:
+            schedule_finalization(w, invoice, w.now + HOUR)
 
 
 def _drop_ended_discounts(w: World, invoice: Obj) -> None:
@@ -123,7 +148,7 @@ def finalize(w: World, invoice: Obj) -> None:
         raise refused("You can't finalize an invoice without lines.", code="invoice_no_customer_line_items")
     customer = w.objects["customer"][invoice["customer"]]
     with w.changing(invoice, "invoice.updated"):
-        _freeze_customer(invoice, customer)
+        _freeze_customer(w, invoice, customer)
         invoice["starting_balance"] = customer["balance"]
         invoice["number"] = f"{customer['invoice_prefix']}-{customer['next_invoice_sequence']:04d}"
         customer["next_invoice_sequence"] += 1
@@ -148,8 +173,8 @@ def _use_balance(w: World, invoice: Obj, customer: Obj) -> None:
     invoice["ending_balance"] = min(0, start + total)
     settle(invoice)
     if invoice["ending_balance"] != start:
-        with w.changing(customer, "customer.updated"):
-            customer["balance"] = invoice["ending_balance"]
+        moved = invoice["ending_balance"] - start
+        customer_balance.change(w, customer, moved, invoice["currency"], "applied_to_invoice", invoice=invoice["id"])
 
 
 def advance(w: World, invoice: Obj) -> None:
@@ -179,11 +204,7 @@ def attempt(w: World, invoice: Obj, *, by_hand: bool = False) -> bool:
     ok = not payments.declines(w, customer)
     payments.charge(w, intent, ok=ok)
     if ok:
-        payments.mark_paid(w, joined, intent["amount"])
-        with w.changing(invoice, "invoice.updated"):
-            invoice.update(attempt_count=invoice["attempt_count"] + 1)
-            _receive(w, invoice, intent["amount"])
-        _say_paid(w, invoice, charged=True)
+        credit(w, invoice, joined, intent["amount"], charged=True, attempts=1)
         return True
     again = None
     if not by_hand:
@@ -215,6 +236,26 @@ def schedule_attempt(w: World, invoice: Obj, moment: int) -> None:
     w.at(moment, act)
 
 
+def credit(w: World, invoice: Obj, joined: Obj, amount: int, *, charged: bool, attempts: int = 0) -> None:
+    """Book a payment that came in: part of what remains, or the last of it. `charged`: through Stripe."""
+    if amount == invoice["amount_remaining"]:
+        payments.cancel_intents(w, invoice, "automatic", but=joined)
+    payments.mark_paid(w, joined, amount)
+    with w.changing(invoice, "invoice.updated"):
+        invoice["attempt_count"] += attempts
+        if not charged:
+            invoice["amount_paid_off_stripe"] += amount
+        if amount == invoice["amount_remaining"]:
+            _receive(w, invoice, amount)
+        else:
+            invoice["amount_paid"] += amount
+            settle(invoice)
+    if invoice["status"] == "paid":
+        _say_paid(w, invoice, charged=charged)
+    else:
+        payments.ask_for(w, invoice)
+
+
 def _receive(w: World, invoice: Obj, amount: int) -> None:
     invoice["amount_paid"] += amount
     settle(invoice)
@@ -239,39 +280,48 @@ def _say_paid(w: World, invoice: Obj, *, charged: bool) -> None:
 
 
 def pay_out_of_band(w: World, invoice: Obj) -> None:
-    """Paid outside Stripe: a payment record instead of a charge; `invoice.paid` without `payment_succeeded`."""
-    payments.cancel_intent(w, invoice, "automatic")
-    record = payments.join(
-        w, invoice, {"type": "payment_record", "payment_record": w.new_id("pr")}, is_default=False
-    )  # fmt: skip
+    """What remains was paid outside Stripe: a payment record, not a charge; `invoice.paid` without
+    `payment_succeeded`."""
     amount = invoice["amount_remaining"]
-    payments.mark_paid(w, record, amount)
-    invoice["amount_paid_off_stripe"] = amount
-    _paid(w, invoice, amount, charged=False)
+    record = payments.new_record(w, amount, invoice["currency"], customer=invoice["customer"])
+    joined = payments.join(w, invoice, {"type": "payment_record", "payment_record": record["id"]}, is_default=False)
+    credit(w, invoice, joined, amount, charged=False)
 
 
 def nothing_left(w: World, invoice: Obj) -> None:
     """A credit note took the last of what was due: paid, without a payment."""
-    payments.cancel_intent(w, invoice, "automatic")
+    payments.cancel_intents(w, invoice, "automatic")
     _paid(w, invoice, 0, charged=False)
 
 
 def void(w: World, invoice: Obj) -> None:
-    """Open or uncollectible only; final."""
+    """Open or uncollectible only; final. What it took from the customer's balance goes back
+    (docs.stripe.com/billing/customer/balance; the transaction's type there is `unapplied_from_invoice`).
+    Not with payments of its own (docs.stripe.com/invoicing/partial-payments)."""
     if invoice["status"] not in ("open", "uncollectible"):
         raise refused(f"You can only void open or uncollectible invoices; this one is {invoice['status']}.")
-    payments.cancel_intent(w, invoice, "void_invoice")
+    if invoice["amount_paid"] or payments.others_open(w, invoice):
+        raise refused("You can't void an invoice that has open or paid payments.")
+    payments.cancel_intents(w, invoice, "void_invoice")
     with w.changing(invoice, "invoice.updated"):
         invoice.update(status="void", next_payment_attempt=None, auto_advance=False)
         invoice["status_transitions"]["voided_at"] = w.now
     w.emit("invoice.voided", invoice)
+    customer = w.objects["customer"][invoice["customer"]]
+    back = invoice["starting_balance"] - invoice["ending_balance"]
+    if back and not customer.get("deleted"):
+        kind = "unapplied_from_invoice"
+        customer_balance.change(w, customer, back, invoice["currency"], kind, invoice=invoice["id"])
     standing.invoice_settled(w, invoice)
 
 
 def mark_uncollectible(w: World, invoice: Obj) -> None:
-    """Open only; it may still be paid or voided later."""
+    """Open only; it may still be paid or voided later. Not while a payment is attached and open
+    (docs.stripe.com/invoicing/partial-payments)."""
     if invoice["status"] != "open":
         raise refused(f"You can only mark open invoices uncollectible; this one is {invoice['status']}.")
+    if payments.others_open(w, invoice):
+        raise refused("You can't mark an invoice uncollectible that has open payments.")
     with w.changing(invoice, "invoice.updated"):
         invoice.update(status="uncollectible", next_payment_attempt=None, auto_advance=False)
         invoice["status_transitions"]["marked_uncollectible_at"] = w.now

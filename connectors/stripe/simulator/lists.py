@@ -12,22 +12,43 @@ from connectors.stripe.simulator.world import World
 PAGING = frozenset({"limit", "starting_after", "ending_before", "expand"})
 
 _REFERENCES = {
-    "charge": {"customer": "customer", "payment_intent": "payment_intent"},
-    "credit_note": {"customer": "customer", "invoice": "invoice"},
+    "balance_transaction": {"source": ""},
+    "charge": {
+        "balance_transaction": "balance_transaction",
+        "customer": "customer",
+        "payment_intent": "payment_intent",
+    },
+    "credit_note": {
+        "customer": "customer",
+        "customer_balance_transaction": "customer_balance_transaction",
+        "invoice": "invoice",
+    },
+    "customer_balance_transaction": {"credit_note": "credit_note", "customer": "customer", "invoice": "invoice"},
+    "dispute": {"charge": "charge", "payment_intent": "payment_intent"},
     "invoice": {"customer": "customer", "discounts": "discount"},
     "invoice_payment": {"invoice": "invoice"},
     "invoiceitem": {"customer": "customer", "invoice": "invoice"},
     "payment_intent": {"customer": "customer", "latest_charge": "charge"},
     "price": {"product": "product"},
-    "refund": {"charge": "charge", "payment_intent": "payment_intent"},
+    "payout": {
+        "balance_transaction": "balance_transaction",
+        "failure_balance_transaction": "balance_transaction",
+    },
+    "refund": {
+        "balance_transaction": "balance_transaction",
+        "charge": "charge",
+        "customer": "customer",
+        "failure_balance_transaction": "balance_transaction",
+        "payment_intent": "payment_intent",
+    },
     "subscription": {"customer": "customer", "latest_invoice": "invoice", "discounts": "discount"},
     "subscription_details": {"subscription": "subscription"},
     "price_details": {"price": "price"},
-    "payment": {"payment_intent": "payment_intent"},
+    "payment": {"payment_intent": "payment_intent", "payment_record": "payment_record"},
     "source": {"coupon": "coupon"},
     "refunds": {"refund": "refund"},
 }
-"""Kind of object (or name of the inner object) -> expandable field -> kind it points to."""
+"""Kind of object (or name of the inner object) -> expandable field -> kind it points to ("": any)."""
 
 
 def page(rows: Iterable[Obj], params: Obj, url: str, render: Callable[[Obj], Obj], kind: str) -> Obj:
@@ -113,7 +134,7 @@ def _expand(world: World, body: Obj, kind: str, steps: list[str], path: str) -> 
     if included is not None:
         body[step] = included(world, body)
     elif target is not None and isinstance(value, str):
-        body[step] = world.snapshot(world.objects[target][value])
+        body[step] = world.snapshot(world.objects[target or _kind(world, value)][value])
     elif target is not None and isinstance(value, list):
         body[step] = [world.snapshot(world.objects[target][each]) if isinstance(each, str) else each for each in value]
     elif (
@@ -127,6 +148,10 @@ def _expand(world: World, body: Obj, kind: str, steps: list[str], path: str) -> 
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict):
                 _expand(world, item, str(item.get("object", step)), rest, path)
+
+
+def _kind(world: World, object_id: str) -> str:
+    return next(kind for kind, table in world.objects.items() if object_id in table)
 
 
 def _cannot(path: str) -> Exception:
@@ -144,6 +169,12 @@ def _subscriptions(world: World, customer: Obj) -> Obj:
     url = f"/v1/customers/{customer['id']}/subscriptions"
     data = [world.snapshot(row) for row in rows[:API_PAGE]]
     return {"object": "list", "data": data, "has_more": len(rows) > API_PAGE, "url": url}
+
+
+def _tax_ids(world: World, customer: Obj) -> Obj:
+    rows = world.all("tax_id", reversed(world.tax_ids_of[customer["id"]]))
+    url = f"/v1/customers/{customer['id']}/tax_ids"
+    return {"object": "list", "data": [world.snapshot(row) for row in rows], "has_more": False, "url": url}
 
 
 def _tiers(world: World, price: Obj) -> list[Obj]:
@@ -173,7 +204,7 @@ def _refunds(world: World, charge: Obj) -> Obj:
 _INCLUDED: dict[tuple[str, str], Callable[[World, Obj], Any]] = {
     ("invoice", "payments"): _payments,
     ("customer", "subscriptions"): _subscriptions,
-    ("customer", "tax_ids"): _no_list("tax_ids"),
+    ("customer", "tax_ids"): _tax_ids,
     ("customer", "sources"): _no_list("sources"),
     ("charge", "refunds"): _refunds,
     ("price", "tiers"): _tiers,

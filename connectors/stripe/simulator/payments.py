@@ -1,4 +1,4 @@
-"""Money: PaymentIntents, charges, InvoicePayments and refunds. No rule about invoices lives here.
+"""Money coming in: PaymentIntents, charges and InvoicePayments. No rule about invoices lives here.
 
 Whether a charge is declined is the customer's `metadata[sim_payment]` (`ok` or `fails`), or the side door
 `StripeSimulator.set_payment`, which wins.
@@ -6,8 +6,7 @@ Whether a charge is declined is the customer's `metadata[sim_payment]` (`ok` or 
 
 from __future__ import annotations
 
-from connectors.stripe.simulator.catalog import update_metadata
-from connectors.stripe.simulator.errors import refused
+from connectors.stripe.simulator.balance import moved
 from connectors.stripe.simulator.lists import in_range, page
 from connectors.stripe.simulator.values import Obj
 from connectors.stripe.simulator.world import World
@@ -29,29 +28,75 @@ def declines(w: World, customer: Obj) -> bool:
 def create_intent(w: World, invoice: Obj) -> Obj:
     """The PaymentIntent of a finalised invoice, and the InvoicePayment that joins them."""
     customer = w.objects["customer"][invoice["customer"]]
-    intent: Obj = {
-        "id": w.new_id("pi"), "object": "payment_intent", "amount": invoice["amount_remaining"], "amount_capturable": 0,
-        "amount_received": 0, "application": None, "application_fee_amount": None, "automatic_payment_methods": None,
-        "canceled_at": None, "cancellation_reason": None, "capture_method": "automatic", "client_secret": None,
-        "confirmation_method": "automatic", "created": w.now, "currency": invoice["currency"],
-        "customer": customer["id"], "customer_account": None, "description": f"Invoice {invoice['number']}",
-        "last_payment_error": None, "latest_charge": None, "livemode": False, "metadata": {}, "next_action": None,
-        "on_behalf_of": None, "payment_method": None, "payment_method_options": None, "payment_method_types": ["card"],
-        "processing": None, "receipt_email": None, "review": None, "setup_future_usage": None, "shipping": None,
-        "source": None, "statement_descriptor": None, "statement_descriptor_suffix": None,
-        "status": "requires_payment_method", "transfer_data": None, "transfer_group": None,
-    }  # fmt: skip
-    w.add("payment_intent", intent)
+    intent = _intent(w, customer, invoice["amount_remaining"], invoice["currency"], f"Invoice {invoice['number']}", {})
     join(w, invoice, {"type": "payment_intent", "payment_intent": intent["id"]}, is_default=True)
     w.emit("payment_intent.created", intent)
     return intent
 
 
-def join(w: World, invoice: Obj, payment: Obj, *, is_default: bool) -> Obj:
-    """A new, open InvoicePayment."""
+def new_intent(w: World, customer: Obj, amount: int, currency: str, description: str | None, metadata: Obj) -> Obj:
+    """A PaymentIntent of its own. Emits `payment_intent.created`."""
+    intent = _intent(w, customer, amount, currency, description, metadata)
+    w.emit("payment_intent.created", intent)
+    return intent
+
+
+def _intent(w: World, customer: Obj, amount: int, currency: str, description: str | None, metadata: Obj) -> Obj:
+    intent: Obj = {
+        "id": w.new_id("pi"), "object": "payment_intent", "amount": amount, "amount_capturable": 0,
+        "amount_received": 0, "application": None, "application_fee_amount": None, "automatic_payment_methods": None,
+        "canceled_at": None, "cancellation_reason": None, "capture_method": "automatic", "client_secret": None,
+        "confirmation_method": "automatic", "created": w.now, "currency": currency,
+        "customer": customer["id"], "customer_account": None, "description": description,
+        "last_payment_error": None, "latest_charge": None, "livemode": False, "metadata": metadata,
+        "next_action": None,
+        "on_behalf_of": None, "payment_method": None, "payment_method_options": None, "payment_method_types": ["card"],
+        "processing": None, "receipt_email": None, "review": None, "setup_future_usage": None, "shipping": None,
+        "source": None, "statement_descriptor": None, "statement_descriptor_suffix": None,
+        "status": "requires_payment_method", "transfer_data": None, "transfer_group": None,
+    }  # fmt: skip
+    return w.add("payment_intent", intent)
+
+
+def new_record(
+    w: World,
+    amount: int,
+    currency: str,
+    *,
+    customer: str | None = None,
+    method: Obj | None = None,
+    description: str | None = None,
+    metadata: Obj | None = None,
+    reference: str | None = None,
+) -> Obj:
+    """A payment record: money received outside Stripe. There is no event about it."""
+    payer = {"customer": customer, "email": None, "name": None, "phone": None} if customer is not None else None
+    custom = {"display_name": (method or {}).get("display_name", "Outside Stripe"), "type": (method or {}).get("type")}
+
+    def money(value: int) -> Obj:
+        return {"currency": currency, "value": value}
+
+    record: Obj = {
+        "id": w.new_id("pr"), "object": "payment_record", "amount": money(amount), "amount_authorized": money(0),
+        "amount_canceled": money(0), "amount_failed": money(0), "amount_guaranteed": money(amount),
+        "amount_refunded": money(0), "amount_requested": money(amount), "application": None, "created": w.now,
+        "customer_details": payer, "customer_presence": None, "description": description,
+        "latest_payment_attempt_record": w.new_id("par"), "livemode": False, "metadata": metadata or {},
+        "payment_method_details": {
+            "billing_details": None, "custom": custom, "payment_method": None, "type": "custom"
+        },
+        "processor_details": {"custom": {"payment_reference": reference}, "type": "custom"}, "reported_by": "self",
+        "shipping_details": None,
+    }  # fmt: skip
+    return w.add("payment_record", record)
+
+
+def join(w: World, invoice: Obj, payment: Obj, *, is_default: bool, amount: int | None = None) -> Obj:
+    """A new, open InvoicePayment over `amount` (default: what remains)."""
     joined: Obj = {
         "id": w.new_id("inpay"), "object": "invoice_payment", "amount_paid": None,
-        "amount_requested": invoice["amount_remaining"], "created": w.now, "currency": invoice["currency"],
+        "amount_requested": invoice["amount_remaining"] if amount is None else amount, "created": w.now,
+        "currency": invoice["currency"],
         "invoice": invoice["id"], "is_default": is_default, "livemode": False, "payment": payment, "status": "open",
         "status_transitions": {"canceled_at": None, "paid_at": None},
     }  # fmt: skip
@@ -61,9 +106,23 @@ def join(w: World, invoice: Obj, payment: Obj, *, is_default: bool) -> Obj:
 
 
 def open_payment(w: World, invoice: Obj) -> Obj | None:
-    """The InvoicePayment still waiting for money, if there is one."""
+    """The invoice's own InvoicePayment, if it still waits for money."""
     rows = w.all("invoice_payment", w.payments_of[invoice["id"]])
-    return next((row for row in rows if row["status"] == "open"), None)
+    return next((row for row in rows if row["status"] == "open" and row["is_default"]), None)
+
+
+def others_open(w: World, invoice: Obj) -> bool:
+    """Whether a payment that a caller attached still waits for money."""
+    rows = w.all("invoice_payment", w.payments_of[invoice["id"]])
+    return any(row["status"] == "open" and not row["is_default"] for row in rows)
+
+
+def ask_for(w: World, invoice: Obj) -> None:
+    """The invoice's own payment asks for what remains now."""
+    joined = open_payment(w, invoice)
+    assert joined is not None
+    joined["amount_requested"] = invoice["amount_remaining"]
+    w.objects["payment_intent"][joined["payment"]["payment_intent"]]["amount"] = invoice["amount_remaining"]
 
 
 def mark_paid(w: World, joined: Obj, amount: int) -> None:
@@ -88,7 +147,7 @@ def charge(w: World, intent: Obj, *, ok: bool) -> Obj:
     made: Obj = {
         "id": w.new_id("ch"), "object": "charge", "amount": intent["amount"],
         "amount_captured": intent["amount"] if ok else 0, "amount_refunded": 0, "application": None,
-        "application_fee": None, "application_fee_amount": None, "balance_transaction": w.new_id("txn") if ok else None,
+        "application_fee": None, "application_fee_amount": None, "balance_transaction": None,
         "billing_details": {
             "address": customer["address"], "email": customer["email"], "name": customer["name"],
             "phone": customer["phone"], "tax_id": None,
@@ -104,6 +163,11 @@ def charge(w: World, intent: Obj, *, ok: bool) -> Obj:
         "status": "succeeded" if ok else "failed", "transfer_data": None, "transfer_group": None,
     }  # fmt: skip
     w.add("charge", made)
+    if ok:
+        text = intent["description"]
+        made["balance_transaction"] = moved(
+            w, "charge", intent["amount"], intent["currency"], made["id"], "charge", text
+        )["id"]
     intent["latest_charge"] = made["id"]
     if ok:
         intent.update(
@@ -116,84 +180,39 @@ def charge(w: World, intent: Obj, *, ok: bool) -> Obj:
     return made
 
 
-def cancel_intent(w: World, invoice: Obj, reason: str) -> None:
-    """Give up the open payment of an invoice that is no longer to be paid that way."""
-    joined = open_payment(w, invoice)
-    if joined is None:
-        return
+def cancel_intents(w: World, invoice: Obj, reason: str, *, but: Obj | None = None) -> None:
+    """Give up the open payments of an invoice that is no longer to be paid that way, all `but` one."""
+    for joined in w.all("invoice_payment", w.payments_of[invoice["id"]]):
+        if joined["status"] != "open" or joined is but:
+            continue
+        give_up(w, joined)
+        intent_id = joined["payment"].get("payment_intent")
+        if intent_id is not None:
+            cancel(w, w.objects["payment_intent"][intent_id], reason)
+
+
+def give_up(w: World, joined: Obj) -> None:
+    """The InvoicePayment no longer waits for money. There is no event about it."""
     joined["status"] = "canceled"
     joined["status_transitions"]["canceled_at"] = w.now
-    intent_id = joined["payment"].get("payment_intent")
-    if intent_id is not None:
-        intent = w.objects["payment_intent"][intent_id]
-        intent.update(status="canceled", canceled_at=w.now, cancellation_reason=reason)
-        w.emit("payment_intent.canceled", intent)
 
 
-def charge_of(w: World, invoice: Obj) -> Obj | None:
-    """The successful charge behind an invoice, if it was paid through Stripe."""
-    for joined in w.all("invoice_payment", w.payments_of[invoice["id"]]):
-        if joined["status"] == "paid" and joined["payment"]["type"] == "payment_intent":
-            intent = w.objects["payment_intent"][joined["payment"]["payment_intent"]]
-            return w.objects["charge"][intent["latest_charge"]]
-    return None
+def cancel(w: World, intent: Obj, reason: str | None) -> None:
+    """Emits `payment_intent.canceled`."""
+    intent.update(status="canceled", canceled_at=w.now, cancellation_reason=reason)
+    w.emit("payment_intent.canceled", intent)
 
 
-# Refunds -------------------------------------------------------------------------------------------------------------
+def charges_of(w: World, invoice: Obj) -> list[Obj]:
+    """The successful charges behind an invoice, as far as it was paid through Stripe; oldest first."""
+    return [
+        w.objects["charge"][w.objects["payment_intent"][joined["payment"]["payment_intent"]]["latest_charge"]]
+        for joined in w.all("invoice_payment", w.payments_of[invoice["id"]])
+        if joined["status"] == "paid" and joined["payment"]["type"] == "payment_intent"
+    ]
 
 
-def refund(w: World, paid: Obj, amount: int, reason: str | None, metadata: Obj) -> Obj:
-    """Pay back part of a charge. Emits `charge.refunded`, then `refund.created`."""
-    left = paid["amount_captured"] - paid["amount_refunded"]
-    if left <= 0:
-        raise refused(f"Charge {paid['id']} has already been refunded.", code="charge_already_refunded")
-    if not 0 < amount <= left:
-        raise refused(f"Refund amount ({amount}) is greater than unrefunded amount on charge ({left}).", param="amount")
-    made: Obj = {
-        "id": w.new_id("re"), "object": "refund", "amount": amount, "balance_transaction": w.new_id("txn"),
-        "charge": paid["id"], "created": w.now, "currency": paid["currency"], "customer": paid["customer"],
-        "customer_account": None, "destination_details": None, "metadata": metadata,
-        "payment_intent": paid["payment_intent"], "payment_method": paid["payment_method"], "reason": reason,
-        "receipt_number": None, "source_transfer_reversal": None, "status": "succeeded", "transfer_reversal": None,
-    }  # fmt: skip
-    w.add("refund", made)
-    paid["amount_refunded"] += amount
-    paid["refunded"] = paid["amount_refunded"] == paid["amount"]
-    w.emit("charge.refunded", paid)
-    w.emit("refund.created", made)
-    return made
-
-
-def create_refund(w: World, p: Obj, _ids: list[str]) -> Obj:
-    if ("charge" in p) == ("payment_intent" in p):
-        raise refused("One of the following params should be provided for this request: payment_intent or charge.")
-    if "charge" in p:
-        paid = w.get("charge", p["charge"], "charge")
-    else:
-        intent = w.get("payment_intent", p["payment_intent"], "payment_intent")
-        if intent["latest_charge"] is None:
-            raise refused("This PaymentIntent does not have a successful charge to refund.", param="payment_intent")
-        paid = w.objects["charge"][intent["latest_charge"]]
-    amount = p.get("amount", paid["amount_captured"] - paid["amount_refunded"])
-    return refund(w, paid, amount, p.get("reason"), dict(p.get("metadata") or {}))
-
-
-def update_refund(w: World, p: Obj, ids: list[str]) -> Obj:
-    made = w.get("refund", ids[0])
-    with w.changing(made, "refund.updated"):
-        update_metadata(made, p.get("metadata"))
-    return made
-
-
-def list_refunds(w: World, p: Obj, _ids: list[str]) -> Obj:
-    rows = (
-        row
-        for row in reversed(w.objects["refund"].values())
-        if p.get("charge") in (None, row["charge"])
-        and p.get("payment_intent") in (None, row["payment_intent"])
-        and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/refunds", w.snapshot, "refund")
+# Operations ----------------------------------------------------------------------------------------------------------
 
 
 def list_charges(w: World, p: Obj, _ids: list[str]) -> Obj:

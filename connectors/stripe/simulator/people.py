@@ -23,6 +23,8 @@ ADDRESSES: tuple[tuple[str, str, str, str | None, str], ...] = (
 )
 """line1, city, postal code, state, country."""
 
+_KINDS = {1: "JP", 2: "KW", 4: "DE FR reverse", 5: "US engine", 7: "US exempt", 9: "US GB DE FR engine"}
+"""Customer number modulo 11 -> where he lives, and how he is taxed."""
 _FIRST = ("Ada", "Björn", "Chloé", "Dmitri", "Eun-ji", "Fatima", "Giulia", "Hiro", "Inés", "João", "Kofi", "Łucja")
 _LAST = ("Fictional", "Example", "Placeholder", "Sample", "Invented", "Imaginary", "Notreal", "Pretend")
 _TRADE = ("Bakery", "Robotics", "Analytics", "Freight", "Gardens", "Studios", "Dental", "Foundry", "Travel", "Optics")
@@ -55,17 +57,50 @@ class Person:
     currency: str
     place: str
     """Key into `TAXES`."""
+    taxed: bool
+    """Whether the business charges its own tax rates; if not, that is left to a tax engine (or nobody)."""
+    tax_exempt: str = "none"
+    vat_id: str | None = None
+
+
+@dataclass(slots=True)
+class Account:
+    """A customer in mid-life."""
+
+    id: str
+    who: Person
+    role: str
+    product: str
+    method: str
+    """Collection method."""
+    subscription: str = ""
 
 
 def person(rng: random.Random, number: int) -> Person:
-    """The `number`-th customer; names repeat now and then, addresses often, e-mail addresses never."""
-    line1, city, postal_code, state, country = rng.choice(ADDRESSES)
+    """The `number`-th customer; names repeat now and then, addresses often, e-mail addresses never. Of eleven, one is
+    in Japan and one in Kuwait for certain, one is a business elsewhere in the European Union that owes the tax itself,
+    one is exempt, and two in taxable places are left to the tax engine."""
+    kind = _KINDS.get(number % 11, "")
+    places = [address for address in ADDRESSES if address[4] in kind.split()] or list(ADDRESSES)
+    line1, city, postal_code, state, country = rng.choice(places)
     first, last, trade = rng.choice(_FIRST), rng.choice(_LAST), rng.choice(_TRADE)
     name = f"{last} {trade}" if rng.random() < 0.6 else f"{first} {last}"
     address: Obj = {"line1": line1, "city": city, "postal_code": postal_code, "country": country}
     if state:
         address["state"] = state
-    return Person(name, f"customer{number}@{trade.lower()}.example", address, CURRENCIES[country], state or country)
+    mail = f"customer{number}@{trade.lower()}.example"
+    reverse, exempt, engine = "reverse" in kind, "exempt" in kind, "engine" in kind
+    digits = f"{rng.randrange(10**9):09d}"
+    return Person(
+        name,
+        mail,
+        address,
+        CURRENCIES[country],
+        state or country,
+        taxed=not engine,
+        tax_exempt="reverse" if reverse else "exempt" if exempt else "none",
+        vat_id=f"{country}{'' if country == 'DE' else '40'}{digits}" if reverse else None,
+    )
 
 
 UNITS = {"usd": 1, "eur": 1, "jpy": 1, "kwd": 3}

@@ -11,16 +11,23 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from connectors.stripe.simulator import (
+    balance,
     catalog,
+    collecting,
     credit_notes,
+    customer_balance,
     customers,
+    disputes,
     event_api,
     invoice_api,
     invoice_items,
     meters,
     payments,
+    payouts,
+    refunds,
     subscription_update,
     subscriptions,
+    tax_ids,
 )
 from connectors.stripe.simulator.errors import not_simulated
 from connectors.stripe.simulator.lists import PAGING
@@ -84,11 +91,30 @@ _NOTE = (
 )
 _ITEM = "amount description discountable metadata"
 
-_route("POST /v1/customers CustomerCreateParams", customers.create_customer, _CUSTOMER)
+_route("POST /v1/customers CustomerCreateParams", customers.create_customer, _CUSTOMER + " tax_id_data")
 _route("GET /v1/customers CustomerListParams", customers.list_customers, "created email")
 _route("GET /v1/customers/* CustomerRetrieveParams", customers.retrieve_customer)
 _route("POST /v1/customers/* CustomerUpdateParams", customers.update_customer, _CUSTOMER)
 _route("DELETE /v1/customers/* CustomerDeleteParams", customers.delete_customer)
+
+_route("POST /v1/customers/*/tax_ids CustomerTaxIdCreateParams", tax_ids.create_tax_id, "type value")
+_route(
+    "POST /v1/customers/*/balance_transactions CustomerBalanceTransactionCreateParams",
+    customer_balance.create_transaction,
+    "amount currency description metadata",
+)
+_route(
+    "GET /v1/customers/*/balance_transactions CustomerBalanceTransactionListParams",
+    customer_balance.list_transactions,
+    "created invoice",
+)
+_route(
+    "GET /v1/customers/*/balance_transactions/* CustomerBalanceTransactionRetrieveParams",
+    customer_balance.retrieve_transaction,
+)
+_route("GET /v1/customers/*/tax_ids CustomerTaxIdListParams", tax_ids.list_tax_ids)
+_route("GET /v1/customers/*/tax_ids/* CustomerTaxIdRetrieveParams", tax_ids.retrieve_tax_id)
+_route("DELETE /v1/customers/*/tax_ids/* CustomerTaxIdDeleteParams", tax_ids.delete_tax_id)
 
 _PRODUCT = "active description id metadata name tax_code unit_label url"
 _route("POST /v1/products ProductCreateParams", catalog.create_product, _PRODUCT)
@@ -178,6 +204,11 @@ _route("POST /v1/invoices/*/lines/* InvoiceLineItemUpdateParams", invoice_api.up
 _route("POST /v1/invoices/*/update_lines InvoiceUpdateLinesParams", invoice_api.update_lines, "lines invoice_metadata")
 _route("POST /v1/invoices/*/finalize InvoiceFinalizeInvoiceParams", invoice_api.finalize_invoice, "auto_advance")
 _route("POST /v1/invoices/*/pay InvoicePayParams", invoice_api.pay_invoice, "paid_out_of_band off_session")
+_route(
+    "POST /v1/invoices/*/attach_payment InvoiceAttachPaymentParams",
+    collecting.attach_payment,
+    "payment_intent payment_record",
+)
 _route("POST /v1/invoices/*/void InvoiceVoidInvoiceParams", invoice_api.void_invoice)
 _route("POST /v1/invoices/*/mark_uncollectible InvoiceMarkUncollectibleParams", invoice_api.mark_uncollectible)
 _route("POST /v1/invoices/*/send InvoiceSendInvoiceParams", invoice_api.send_invoice)
@@ -190,6 +221,20 @@ _route(
 _route("GET /v1/invoice_payments/* InvoicePaymentRetrieveParams", _read("invoice_payment"))
 _route("GET /v1/payment_intents PaymentIntentListParams", payments.list_payment_intents, "created customer")
 _route("GET /v1/payment_intents/* PaymentIntentRetrieveParams", _read("payment_intent"))
+_route(
+    "POST /v1/payment_intents PaymentIntentCreateParams",
+    collecting.create_intent,
+    "amount confirm currency customer description metadata off_session",
+)
+_route("POST /v1/payment_intents/*/confirm PaymentIntentConfirmParams", collecting.confirm_intent, "off_session")
+_route("POST /v1/payment_intents/*/cancel PaymentIntentCancelParams", collecting.cancel_intent, "cancellation_reason")
+_route(
+    "POST /v1/payment_records/report_payment PaymentRecordReportPaymentParams",
+    collecting.report_payment,
+    "amount_requested customer_details description guaranteed initiated_at metadata outcome payment_method_details "
+    "processor_details",
+)
+_route("GET /v1/payment_records/* PaymentRecordRetrieveParams", _read("payment_record"))
 _route("GET /v1/charges ChargeListParams", payments.list_charges, "created customer payment_intent")
 _route("GET /v1/charges/* ChargeRetrieveParams", _read("charge"))
 
@@ -202,12 +247,26 @@ _route("POST /v1/credit_notes/*/void CreditNoteVoidCreditNoteParams", credit_not
 
 _route(
     "POST /v1/refunds RefundCreateParams",
-    payments.create_refund,
+    refunds.create_refund,
     "amount charge metadata payment_intent reason",
 )
-_route("GET /v1/refunds RefundListParams", payments.list_refunds, "charge created payment_intent")
+_route("GET /v1/refunds RefundListParams", refunds.list_refunds, "charge created payment_intent")
 _route("GET /v1/refunds/* RefundRetrieveParams", _read("refund"))
-_route("POST /v1/refunds/* RefundUpdateParams", payments.update_refund, "metadata")
+_route("POST /v1/refunds/* RefundUpdateParams", refunds.update_refund, "metadata")
+
+_route("GET /v1/disputes DisputeListParams", disputes.list_disputes, "charge created payment_intent")
+_route("GET /v1/disputes/* DisputeRetrieveParams", _read("dispute"))
+_route("POST /v1/disputes/*/close DisputeCloseParams", disputes.close_dispute)
+
+_route("GET /v1/balance BalanceRetrieveParams", balance.retrieve_balance)
+_route(
+    "GET /v1/balance_transactions BalanceTransactionListParams",
+    balance.list_transactions,
+    "created currency payout source type",
+)
+_route("GET /v1/balance_transactions/* BalanceTransactionRetrieveParams", _read("balance_transaction"))
+_route("GET /v1/payouts PayoutListParams", payouts.list_payouts, "arrival_date created destination status")
+_route("GET /v1/payouts/* PayoutRetrieveParams", _read("payout"))
 
 _route("GET /v1/events EventListParams", event_api.list_events, "created type types")
 _route("GET /v1/events/* EventRetrieveParams", event_api.retrieve_event)

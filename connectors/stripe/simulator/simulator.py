@@ -9,7 +9,7 @@ import orjson
 from starlette.types import ASGIApp
 
 from connectors.simulator import Clock
-from connectors.stripe.simulator import fixtures, routes, schema, totals
+from connectors.stripe.simulator import balance, disputes, fixtures, invoices, payouts, routes, schema, totals
 from connectors.stripe.simulator.errors import StripeError, not_simulated, refused
 from connectors.stripe.simulator.events import EventLog, Listener
 from connectors.stripe.simulator.http import application
@@ -24,18 +24,33 @@ _STATE = {
     "subscriptions": "subscription", "invoice_items": "invoiceitem", "invoices": "invoice",
     "credit_notes": "credit_note", "payments": "invoice_payment", "payment_intents": "payment_intent",
     "charges": "charge", "refunds": "refund", "meters": "billing.meter",
+    "invoice_payments": "invoice_payment", "disputes": "dispute", "payouts": "payout",
+    "balance_transactions": "balance_transaction", "tax_ids": "tax_id", "payment_records": "payment_record",
+    "customer_balance_transactions": "customer_balance_transaction",
+}  # fmt: skip
+
+
+def _check_invoice(w: World, invoice: Obj) -> None:
+    if invoice["id"] in w.lines:
+        totals.check(invoice, w.lines[invoice["id"]])
+
+
+_CHECKS = {
+    "invoice": _check_invoice, "charge": balance.check_charge, "balance_transaction": balance.check,
+    "payout": payouts.check,
 }  # fmt: skip
 
 
 class StripeSimulator:
     """One Stripe account in test mode. `clock` is real time (idempotency keys, webhook signatures); `now` is business
     time, in unix seconds, and moves only by `advance`. `start`: where it begins (default: real time at
-    construction)."""
+    construction). `payouts`: whether the balance is paid out every Monday."""
 
-    def __init__(self, *, seed: int = 7, clock: Clock, start: int | None = None) -> None:
+    def __init__(self, *, seed: int = 7, clock: Clock, start: int | None = None, payouts: bool = True) -> None:
         self.clock = clock
         self._seed = seed
         self._start = int(clock()) if start is None else start
+        self._payouts = payouts
         self._listeners: list[Listener] = []
         self.app: ASGIApp = application(self._perform)
         self.reset()
@@ -45,7 +60,9 @@ class StripeSimulator:
         rng = random.Random(self._seed)  # noqa: S311 - ids of a simulator
         self._request_ids = random.Random(self._seed)  # noqa: S311
         log = EventLog(schema.api_version(), self._listeners)
-        self.world = World(rng, self._start, log, totals.check)
+        self.world = World(rng, self._start, log, _CHECKS)
+        if self._payouts:
+            payouts.begin(self.world)
         self._replies = Replies(self.clock)
 
     # Time ------------------------------------------------------------------------------------------------------------
@@ -54,6 +71,11 @@ class StripeSimulator:
     def now(self) -> int:
         """Business time, unix seconds."""
         return self.world.now
+
+    @property
+    def next_due(self) -> int | None:
+        """When Stripe does something by itself next, in business time."""
+        return self.world.due[0][0] if self.world.due else None
 
     def advance(self, seconds: int) -> None:
         """Move business time forward and do everything that falls due, in order."""
@@ -112,6 +134,32 @@ class StripeSimulator:
         """Whether this customer's charges succeed from now on."""
         self.world.payment[self.world.get("customer", customer)["id"]] = outcome
 
+    def dispute(self, charge: str, reason: str = "general", amount: int | None = None) -> Obj:
+        """The customer's bank takes a charge back (all that was not refunded, or `amount` in minor units)."""
+        w = self.world
+        return w.snapshot(disputes.open_dispute(w, w.get("charge", charge), reason, amount))
+
+    def close_dispute(self, dispute: str, outcome: Literal["won", "lost"]) -> Obj:
+        """The bank decides: `won` gives the money back."""
+        w = self.world
+        return w.snapshot(disputes.close(w, w.get("dispute", dispute), outcome))
+
+    def next_refund(self, outcome: Literal["succeeded", "failed"]) -> None:
+        """The next refund is pending for two days, then this."""
+        self.world.next_refund = outcome
+
+    def webhooks_fail(self, *, failing: bool) -> None:
+        """Whether the account's endpoints leave `invoice.created` unanswered from now on (drafts then wait up to 72
+        hours). Has nothing to do with whether events reach listeners."""
+        if failing:
+            self.world.webhooks_fail = True
+        else:
+            invoices.webhooks_answer(self.world)
+
+    def fail_next_payout(self) -> None:
+        """The bank refuses the next payout on its arrival date. Called twice, the next two."""
+        self.world.failing_payouts += 1
+
     def listen(self, listener: Listener) -> None:
         """Call `listener` with every event from now on (a webhook endpoint)."""
         self._listeners.append(listener)
@@ -147,10 +195,11 @@ class StripeSimulator:
 
     def state(self) -> dict[str, Any]:
         """Every object by kind, as the API would show it, but with all lines in invoices and credit notes. `payments`
-        are the InvoicePayments; `events` is how many snapshot events there have been. Deleted objects are stubs."""
+        and `invoice_payments` are the InvoicePayments; `balance` is what has not been paid out, per currency;
+        `events` is how many snapshot events there have been. Deleted objects are stubs."""
         objects = self.world.objects
         state = {name: [self._whole(obj) for obj in objects[kind].values()] for name, kind in _STATE.items()}
-        return {**state, "events": self.world.log.total}
+        return {**state, "balance": balance.amounts(self.world), "events": self.world.log.total}
 
     def _whole(self, obj: Obj) -> Obj:
         body = self.world.snapshot(obj)

@@ -31,6 +31,11 @@ def copied(value: Any) -> Any:
     return orjson.loads(orjson.dumps(value))
 
 
+def exponent(currency: str) -> int:
+    """How many decimals a currency's minor unit has."""
+    return 0 if currency == "jpy" else 3 if currency in _THREE_DECIMALS else 2
+
+
 def quantum(currency: str) -> int:
     """The smallest step of an amount: three-decimal currencies are counted in thousandths, but the last digit must be
     0."""

@@ -11,7 +11,7 @@ import heapq
 import random
 import string
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -47,8 +47,8 @@ class World:
     rng: random.Random
     now: int
     log: EventLog
-    check_invoice: Callable[[Obj, list[Obj]], None]
-    """Raises if an invoice and its lines do not add up; called whenever one leaves the simulator."""
+    checks: Mapping[str, Callable[[World, Obj], None]]
+    """Kind -> raises if an object of it does not add up; called whenever one leaves the simulator."""
     caller: Caller = Caller()
     objects: dict[str, dict[str, Obj]] = field(default_factory=lambda: defaultdict(dict))
     lines: dict[str, list[Obj]] = field(default_factory=dict)
@@ -81,6 +81,17 @@ class World:
     """Customer -> `ok` or `fails`: whether charges succeed, whatever the metadata says."""
     credited: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Invoice line -> how much of it credit notes have taken back."""
+    webhooks_fail: bool = False
+    """No endpoint answers: drafts wait for their `invoice.created` to be delivered."""
+    tax_ids_of: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    next_refund: str | None = None
+    """How the next refund ends, if not at once: `succeeded` or `failed`."""
+    failing_payouts: int = 0
+    """How many of the next payouts the bank refuses."""
+    unpaid: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Settlement currency -> balance transactions in the balance, oldest first."""
+    paid_out: dict[str, list[str]] = field(default_factory=dict)
+    """Payout -> the balance transactions it took out of the balance."""
     thin_events: dict[str, Obj] = field(default_factory=dict)
     due: list[tuple[int, int, Callable[[], None]]] = field(default_factory=list)
     sequence: int = 0
@@ -109,11 +120,11 @@ class World:
     def snapshot(self, obj: Obj) -> Obj:
         """The object as it leaves the simulator: a copy, with the first page of its lines."""
         result: Obj = copied(obj)
-        kind = obj.get("object")
+        kind = str(obj.get("object"))
+        if kind in self.checks:
+            self.checks[kind](self, obj)
         if kind in ("invoice", "credit_note") and obj["id"] in self.lines:
             lines = self.lines[obj["id"]]
-            if kind == "invoice":
-                self.check_invoice(obj, lines)
             folder = "invoices" if kind == "invoice" else "credit_notes"
             result["lines"] = {
                 "object": "list",
