@@ -4,7 +4,10 @@ Handling"; texts from there or recorded in other integrations' traffic, unless m
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+
+from connectors.netsuite.simulator.schema import TRANSACTIONS
 
 MEDIA = "application/vnd.oracle.resource+json; type=error"
 TITLES = {
@@ -15,6 +18,7 @@ TITLES = {
     405: ("Method Not Allowed", "sec10.4.6"),
     415: ("Unsupported Media Type", "sec10.4.16"),
     429: ("Bad Request", "sec10.4.1"),
+    406: ("Not Acceptable", "sec10.4.7"),
     500: ("Internal Server Error", "sec10.5.1"),
 }
 LOGIN = (
@@ -71,6 +75,30 @@ def nonexistent() -> NsError:
 
 def login() -> NsError:
     return NsError(401, "INVALID_LOGIN", LOGIN)
+
+
+def denied(kind: str, text: str = "") -> NsError:
+    """The role lacks the permission. The text is NetSuite's in its user interface; over REST it is not known."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).title()
+    area = "Transactions" if kind in TRANSACTIONS else "Lists"
+    wants = f"Permission Violation: You need a higher level of the '{area} -> {words}' permission to access this page."
+    return NsError(403, "INSUFFICIENT_PERMISSION", text or f"{wants} Please contact your account administrator.")
+
+
+def changed() -> NsError:
+    """Somebody saved the record between our load and save. The status it comes with over REST is not known."""
+    text = "Record has been changed. Reload the record and try again."
+    return NsError(400, "RCRD_HAS_BEEN_CHANGED", f"Error while accessing a resource. {text}")
+
+
+def unexpected() -> NsError:
+    return NsError(500, "UNEXPECTED_ERROR", "An unexpected error occurred. Error ID: jrgb4c9qk1g3vq8x5mz2y")
+
+
+MAINTENANCE = (
+    "<!DOCTYPE html><html><head><title>NetSuite</title></head><body>The account you are trying to access is currently "
+    "unavailable while we undergo our regularly scheduled maintenance.</body></html>"
+)
 
 
 def limited() -> NsError:

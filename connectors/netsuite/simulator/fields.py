@@ -9,11 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 from connectors.netsuite.simulator.faults import NsError, invalid_value, unknown_field, user_error
-from connectors.netsuite.simulator.schema import RECORDS, SUBLISTS
+from connectors.netsuite.simulator.schema import SUBRECORDS, Schema
 
 Resolve = Callable[[str, Mapping[str, Any]], str | None]
 """Record type and reference -> internal id, or None."""
 _DATE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
+_COUNTRY = re.compile(r"[A-Z]{2}")
 _EMAIL = re.compile(r"[^@\s,;]+@[^@\s,;]+\.[^@\s,;]+")
 
 
@@ -27,12 +28,12 @@ class Body:
     """Unknown fields, when name validation is `warning` or `ignore`."""
 
 
-def read_body(kind: str, body: Any, resolve: Resolve, *, strict_names: bool) -> Body:
+def read_body(schema: Schema, kind: str, body: Any, resolve: Resolve, *, strict_names: bool) -> Body:
     if not isinstance(body, dict):
         raise NsError(400, "INVALID_CONTENT", "Invalid content in the request body.")
     found = Body()
     for name, value in body.items():
-        spec = RECORDS[kind].get(name)
+        spec = schema.records[kind].get(name)
         if spec is None:
             if strict_names:
                 raise unknown_field(name)
@@ -40,33 +41,46 @@ def read_body(kind: str, body: Any, resolve: Resolve, *, strict_names: bool) -> 
         elif spec.startswith("!") or name == "links":
             raise user_error(f"The field {name} is read-only.", path=name)
         elif spec.startswith("list:"):
-            found.lists[name] = _rows(name, value, resolve, found, strict_names=strict_names)
+            found.lists[name] = _rows(schema, name, value, resolve, found, strict_names=strict_names)
         else:
             found.values[name] = _value(spec, value, name, name, resolve)
     return found
 
 
-def _rows(name: str, value: Any, resolve: Resolve, found: Body, *, strict_names: bool) -> list[dict[str, Any]] | None:
+def _rows(
+    schema: Schema, name: str, value: Any, resolve: Resolve, found: Body, *, strict_names: bool
+) -> list[dict[str, Any]] | None:
     if value is None:
         return None
     if not isinstance(value, dict) or not isinstance(value.get("items"), list) or set(value) != {"items"}:
         raise NsError(400, "INVALID_CONTENT", "Invalid content: a sublist is an object with items.", path=name)
-    rows = []
-    for number, source in enumerate(value["items"]):
-        row: dict[str, Any] = {}
-        for column, cell in source.items():
-            path = f"{name}.items[{number}].{column}"
-            spec = SUBLISTS[name].get(column)
-            if spec is None:
-                if strict_names:
-                    raise unknown_field(path)
-                found.ignored.append(path)
-            elif spec.startswith("!"):
-                raise user_error(f"The field {column} is read-only.", path=path)
-            else:
-                row[column] = _value(spec, cell, column, path, resolve)
-        rows.append(row)
-    return rows
+    known = schema.sublists[name]
+    return [
+        _row(known, source, f"{name}.items[{number}]", resolve, found, strict_names=strict_names)
+        for number, source in enumerate(value["items"])
+    ]
+
+
+def _row(
+    known: Mapping[str, str], source: Any, where: str, resolve: Resolve, found: Body, *, strict_names: bool
+) -> dict[str, Any]:
+    if not isinstance(source, dict):
+        raise NsError(400, "INVALID_CONTENT", "Invalid content: a line is an object.", path=where)
+    row: dict[str, Any] = {}
+    for column, cell in source.items():
+        path = f"{where}.{column}"
+        spec = known.get(column)
+        if spec is None:
+            if strict_names:
+                raise unknown_field(path)
+            found.ignored.append(path)
+        elif spec.startswith("!"):
+            raise user_error(f"The field {column} is read-only.", path=path)
+        elif spec.startswith("sub:") and cell is not None:
+            row[column] = _row(SUBRECORDS[spec[4:]], cell, path, resolve, found, strict_names=strict_names)
+        else:
+            row[column] = _value(spec, cell, column, path, resolve)
+    return row
 
 
 def _value(spec: str, value: Any, name: str, path: str, resolve: Resolve) -> Any:
@@ -75,13 +89,16 @@ def _value(spec: str, value: Any, name: str, path: str, resolve: Resolve) -> Any
     kind, _, rest = spec.partition(":")
     if kind == "ref":
         return _reference(rest, value, name, path, resolve)
+    if kind in ("country", "taxref") and isinstance(value, dict) and set(value) <= {"id", "refName"}:
+        value = value.get("id")
     if kind == "bool":
         ok = isinstance(value, bool)
     elif kind in ("money", "int"):
         ok = isinstance(value, int | Decimal) and not isinstance(value, bool)
     else:
         ok = isinstance(value, str)
-    if not ok or (kind == "date" and not _DATE.fullmatch(value)) or (kind == "email" and not _EMAIL.fullmatch(value)):
+    shape = {"date": _DATE, "email": _EMAIL, "country": _COUNTRY}.get(kind)
+    if not ok or (shape is not None and not shape.fullmatch(value)):
         raise invalid_value(str(value), name, path)
     if kind in ("money", "int"):
         return Decimal(value)

@@ -9,7 +9,7 @@ from typing import Any
 
 from connectors.netsuite.simulator.books import Books
 from connectors.netsuite.simulator.ledger import computed
-from connectors.netsuite.simulator.schema import ITEMS, RECORDS, SUBLISTS, TRANSACTIONS
+from connectors.netsuite.simulator.schema import ITEMS, PARTY, SALES, SUBRECORDS, TRANSACTIONS
 from connectors.netsuite.simulator.seed import Row
 
 RECORD_PATH = "/services/rest/record/v1"
@@ -46,11 +46,11 @@ def show(
     row = {**books.records[kind][number], **computed(books, kind, number, books.records[kind][number])}
     address = f"{base}{RECORD_PATH}/{kind}/{number}"
     shown: dict[str, Any] = {"links": links(address), "id": number}
-    for name, spec in RECORDS[kind].items():
+    for name, spec in books.schema.records[kind].items():
         if fields is not None and name not in fields:
             continue
         if spec.startswith("list:"):
-            rows = row[name]
+            rows = row.get(name, [])
             part: dict[str, Any] = {"links": links(f"{address}/{name}")}
             if expand:
                 part |= {"items": [_line(books, base, name, r) for r in rows], "totalResults": len(rows)}
@@ -63,11 +63,12 @@ def show(
 def _line(books: Books, base: str, name: str, row: Row) -> dict[str, Any]:
     line = {
         c: _field(books, base, s.lstrip("!"), row[c], plain_enums=False)
-        for c, s in SUBLISTS[name].items()
+        for c, s in books.schema.sublists[name].items()
         if row.get(c) is not None
     }
     if name == "apply":
-        line["total"] = books.records["invoice"][row["doc"]]["total"]
+        line["total"] = books.transaction(row["doc"])["total"]
+        line["type"] = TYPE_NAMES[books.kind_of(row["doc"])]
     return line
 
 
@@ -75,36 +76,93 @@ def _field(books: Books, base: str, spec: str, value: Any, *, plain_enums: bool)
     kind, _, target = spec.partition(":")
     if kind == "enum":
         return value[0] if plain_enums else {"id": value[0], "refName": value[1]}
+    if kind in ("country", "taxref"):
+        return value if plain_enums and kind == "country" else {"id": value, "refName": value}
+    if kind == "sub":
+        known = SUBRECORDS[target]
+        return {c: _field(books, base, s, value[c], plain_enums=plain_enums) for c, s in known.items() if value.get(c)}
+    if kind == "refs":
+        rows = [_field(books, base, f"ref:{target}", each, plain_enums=plain_enums) for each in value]
+        return {"items": rows, "totalResults": len(rows)}
     if kind != "ref":
         return value
+    owner = owner_of(books, target, value)
+    return {"links": links(f"{base}{RECORD_PATH}/{owner}/{value}"), "id": value, "refName": called(books, owner, value)}
+
+
+def owner_of(books: Books, target: str, number: str) -> str:
+    """The record type behind a reference to `item`, `transaction` or a type itself."""
     kinds = {"item": ITEMS, "transaction": TRANSACTIONS}.get(target, (target,))
-    owner = next(k for k in kinds if value in books.records[k])
-    row = books.records[owner][value]
-    names = ("entityId", "itemId", "symbol", "name", "acctName", "periodName", "tranId")
-    name = next((row[n] for n in names if row.get(n)), value)
-    return {"links": links(f"{base}{RECORD_PATH}/{owner}/{value}"), "id": value, "refName": name}
+    return next(k for k in kinds if number in books.records[k])
 
 
-def plain(books: Books) -> dict[str, list[dict[str, Any]]]:
-    """The business records for tie-outs, money as text."""
-    return {
+def called(books: Books, kind: str, number: str) -> str:
+    """What a record is called where it is referred to."""
+    row = books.records[kind][number]
+    names = ("entityId", "itemId", "symbol", "name", "acctName", "periodName", "description", "tranId")
+    return str(next((row[n] for n in names if row.get(n)), number))
+
+
+TYPE_NAMES = {
+    "invoice": "Invoice", "creditMemo": "Credit Memo", "customerPayment": "Payment",
+    "customerRefund": "Customer Refund", "deposit": "Deposit", "journalEntry": "Journal",
+}  # fmt: skip
+
+
+def plain(books: Books) -> dict[str, Any]:
+    """The business records for tie-outs, money as text, references by external id or symbol; then the balances that are
+    not nothing, debit positive: `balances` by subsidiary and account (external id, or name) in base currency, `foreign`
+    by subsidiary, account and currency."""
+    found: dict[str, Any] = {
         kind: [_plain(books, kind, n, r) for n, r in books.records[kind].items()]
         for kind in ("customer", *TRANSACTIONS)
     }
+    found["balances"], found["foreign"] = balances(books), foreign(books)
+    return found
+
+
+def balances(books: Books) -> dict[str, dict[str, str]]:
+    """Subsidiary -> account -> base amount. Together they are nothing."""
+    assert sum(books.balances.values()) == 0, "the trial balance does not sum to nothing"
+    shown: dict[str, dict[str, str]] = {}
+    for (subsidiary, account), amount in sorted(books.balances.items()):
+        if amount:
+            shown.setdefault(subsidiary, {})[name_of(books, account)] = str(amount)
+    return shown
+
+
+def foreign(books: Books) -> dict[str, dict[str, dict[str, str]]]:
+    """Subsidiary -> account -> currency -> amount in it."""
+    shown: dict[str, dict[str, dict[str, str]]] = {}
+    for (subsidiary, account, currency), amount in sorted(books.foreign.items()):
+        if amount:
+            code = books.records["currency"][currency]["symbol"]
+            shown.setdefault(subsidiary, {}).setdefault(name_of(books, account), {})[code] = str(amount)
+    return shown
+
+
+def name_of(books: Books, account: str) -> str:
+    row = books.records["account"][account]
+    return str(row.get("externalId") or row["acctName"])
 
 
 def _plain(books: Books, kind: str, number: str, row: Row) -> dict[str, Any]:
     found: dict[str, Any] = {"id": number}
+    known = books.schema.records[kind]
     for name, value in {**row, **computed(books, kind, number, row)}.items():
-        if name not in RECORDS[kind] or value is None:
+        if name not in known or value is None:
+            continue
+        # A sublist or account that a document does not use is left out.
+        if (known[name].startswith("list:") and not value and name != "apply") or known[name] == "ref:account":
             continue
         found[name] = _shown(value)
     if "currency" in row:
         found["currency"] = books.records["currency"][row["currency"]]["symbol"]
-    if kind in TRANSACTIONS:
-        customer = row["customer" if kind == "customerPayment" else "entity"]
-        found["customer"] = books.records["customer"][customer].get("externalId")
-    if kind in ("invoice", "creditMemo"):
+    if row.get("account"):
+        found["account"] = name_of(books, row["account"])
+    if kind in PARTY:
+        found["customer"] = books.records["customer"][row[PARTY[kind]]].get("externalId")
+    if kind in SALES:
         found["lines"] = [
             {
                 "item": books.item(r["item"]).get("externalId"),
@@ -114,19 +172,23 @@ def _plain(books: Books, kind: str, number: str, row: Row) -> dict[str, Any]:
             for r in row["item"]
         ]
         found.pop("item", None)
+    for name in ("other", "cashback", "line"):
+        if name in found:
+            found[name] = [{**r, "account": name_of(books, r["account"])} for r in found[name]]
     if "apply" in found:
         found["apply"] = [
-            {"doc": books.records["invoice"][a["doc"]].get("externalId"), "amount": str(a["amount"])}
-            for a in row["apply"]
+            {"doc": books.transaction(a["doc"]).get("externalId"), "amount": str(a["amount"])} for a in row["apply"]
         ]
     return found
 
 
 def _shown(value: Any) -> Any:
     if isinstance(value, Decimal):
-        return str(value)
+        return format(value, "f")
     if isinstance(value, tuple):
         return value[1]
     if isinstance(value, list):
-        return [{k: _shown(v) for k, v in row.items()} for row in value]
+        return [_shown(each) for each in value]
+    if isinstance(value, dict):
+        return {k: _shown(v) for k, v in value.items() if v is not None}
     return value
