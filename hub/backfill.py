@@ -44,6 +44,8 @@ RESTARTS = 3
 FINAL: Mapping[str, int] = {"subscription": 1, "credit_note": 1}
 """From which rank on an object that is in no list is not asked for; all others: unless it is known to be deleted."""
 FINAL_INVOICE = 3
+MONEY = frozenset({"invoice_payment", "refund", "dispute", "payout"})
+"""Listed only where a mapping reads them, and of a span only what was created in it: they are many, and move once."""
 VANISH = frozenset({"product", "price"})
 """Deleted ones cannot be read any more (404), unlike customers. Nor can draft invoices."""
 
@@ -183,7 +185,9 @@ class _Run:
     async def all(self, progress: Callable[[str, Backfilled], None]) -> Backfilled:
         so_far = self._so_far
         for object_type in FAMILIES:
-            if not so_far.counts[object_type].done:
+            if object_type in MONEY and object_type not in self._all.mapped:
+                so_far.counts.pop(object_type, None)
+            elif not so_far.counts[object_type].done:
                 await self._type(object_type, partial(progress, object_type, so_far))
                 so_far.counts[object_type].done = True
                 await self._save(None)
@@ -202,7 +206,7 @@ class _Run:
 
     async def _type(self, object_type: str, progress: Callable[[], None]) -> None:
         since, count = self._so_far.since, self._so_far.counts[object_type]
-        limited = since is not None and object_type == "invoice"
+        limited = since is not None and object_type in MONEY | {"invoice"}
         created_from = int(since.timestamp()) if since is not None and limited else None
         moment = await self._moment(count)
         listed: set[str] = set()
@@ -228,6 +232,8 @@ class _Run:
             if page.next is None:
                 break
             cursor = page.next
+        if limited and object_type in MONEY:
+            return
         final = FINAL_INVOICE if limited else FINAL.get(object_type, DELETED)
         await self._absent(object_type, listed, final, moment, progress)
 

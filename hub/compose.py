@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from hub import store
+from hub import envelope, store
 from hub.db import Database
 from hub.errors import ConservationError, MappingError, Outcome, Reject
 from hub.mapping import Mappings, RecordMapping, Skip, root_name
 from hub.mirror import Found, Known, Mirror, Snapshot
-from hub.model import ADOPT, ADOPTED, LINKED, REVIVE, REVIVED, VOIDED, Event, Link, Record
+from hub.model import ADOPT, ADOPTED, FORGOTTEN, LINKED, REVIVE, REVIVED, VOIDED, Event, Link, Record
 
+_List: TypeAlias = tuple[str, str, str]
+"""A list of Stripe's: object type, by what, id."""
 _Place: TypeAlias = tuple[str, str, bool]
 """A record's place in a job: its kind, its key, and whether it is only adopted or revived."""
 
@@ -49,6 +51,23 @@ class Composer:
         self._destination, self._mappings, self._mirror, self._db = destination, mappings, mirror, db
         self._settings = settings
 
+    async def customer_of(self, event: Event, lane: str) -> str | None:
+        """Whose it is, of a delivery that came before the object it belongs to, and so into the lane of that object.
+        None: it is where it should be, or that cannot be told now.
+        """
+        if event.customer_id is not None or event.object_id is None or event.object_id == lane:
+            return None
+        known = Known(event.created, event.seq)
+        about: tuple[str, str] | None = (event.object_type or "", event.object_id)
+        for _ in range(2):  # the object itself, then what it belongs to
+            found = (await self._mirror.newest({about[1]: about[0]}, known))[about[1]] if about else None
+            if not isinstance(found, Snapshot):
+                return None
+            if customer := envelope.reference(found.object.get("customer")):
+                return customer if customer != lane else None
+            about = envelope.belongs_to(found.object)
+        return None
+
     async def compose(self, wants: Sequence[Want]) -> list[Plan | Outcome]:
         """One plan, or the outcome that ends the attempt, per want. Never raises for a want's own trouble."""
         known = Known(max(w.event.created for w in wants), max(w.event.seq for w in wants))
@@ -57,8 +76,10 @@ class Composer:
             for mapping in want.mappings:
                 round_.add(mapping, want.object_id, want.event)
         pending = {w.object_id: w.object_type for w in wants}
-        while pending:
+        while pending or round_.lists_wanted:
             round_.found.update(await self._mirror.newest(pending, known))
+            for wanted in round_.lists_wanted:
+                round_.lists[wanted] = await self._mirror.listed(*wanted)
             pending = round_.advance()
         ids = {n.object_id for n in round_.nodes.values()}
         links = await self._db.run(store.links_of, self._destination, sorted(ids))
@@ -85,6 +106,9 @@ class _Round:
         self._mappings, self._settings = mappings, settings
         self.nodes: dict[tuple[str, str], _Node] = {}
         self.found: dict[str, Found] = {}
+        self.lists: dict[_List, list[dict[str, Any]] | Outcome] = {}
+        self.lists_wanted: set[_List] = set()
+        """Which lists are needed next."""
         self._records: dict[tuple[str, str], Record | Skip | Outcome] = {}
 
     def add(self, mapping: RecordMapping, object_id: str, event: Event) -> _Node:
@@ -96,6 +120,7 @@ class _Round:
     def advance(self) -> dict[str, str]:
         """Use what was found; returns which objects (id -> type) are needed next."""
         wanted: dict[str, str] = {}
+        self.lists_wanted = set()
         progress = True
         while progress:
             progress = False
@@ -117,6 +142,7 @@ class _Round:
             node.roots = {root_name(node.mapping.object): own, "event": _event_root(node.event)}
         try:
             needed = node.mapping.needed(node.roots, self._settings)
+            lists = node.mapping.listed(node.roots, self._settings)
         except MappingError as error:
             node.failure = _reject(error)
             return wanted
@@ -129,10 +155,25 @@ class _Round:
                 own = self._object(node, object_type, object_id, wanted)
                 if node.failure is None:
                     node.roots[name] = own
-        if not needed:
+        for name, (object_type, by, object_id) in lists.items():
+            self._list(node, name, (object_type, by, object_id) if object_id else None)
+        if not needed and not lists:
             self._adopt_parents(node)
             node.complete = True
         return wanted
+
+    def _list(self, node: _Node, name: str, wanted: _List | None) -> None:
+        assert node.roots is not None
+        if wanted is None:
+            node.roots[name] = []
+            return
+        found = self.lists.get(wanted)
+        if found is None:
+            self.lists_wanted.add(wanted)
+        elif isinstance(found, list):
+            node.roots[name] = found
+        else:
+            node.failure = found
 
     def _object(self, node: _Node, object_type: str, object_id: str, wanted: dict[str, str]) -> dict[str, Any] | None:
         if object_id not in self.found:
@@ -192,12 +233,12 @@ class _Round:
     ) -> Outcome | None:
         for parent, parent_id in self.nodes[mapping.name, object_id].parents:
             link = links.get((parent_id, parent.record))
-            if link is not None and link.digest != LINKED:
+            if link is not None and link.digest not in (LINKED, FORGOTTEN):
                 continue
             trouble = self._parents(parent, parent_id, links, ordered)
             if trouble is not None:
                 return trouble
-            if link is not None:
+            if link is not None and link.digest == LINKED:
                 _adopt(link, ordered)  # as it is: its own mapping may be what could not be applied
                 continue
             made = self._make(parent, parent_id)
@@ -205,7 +246,7 @@ class _Round:
                 continue  # the vendor has no such record, by decision of the mapping
             if not isinstance(made, Record):
                 return made
-            ordered.setdefault(_place(made), made)
+            ordered.setdefault(_place(made), made if link is None else replace(made, link=link))
         return None
 
     def _revive(

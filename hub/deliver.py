@@ -116,19 +116,29 @@ class Deliverer:
                 )
             elif until is not None:
                 settled = _back(delivery, until, f"after an earlier delivery of {document}")
+            elif (customer := await self._customer(delivery)) is not None:
+                note = f"moved into the lane of {customer}, whose it is"
+                settled = Settlement(delivery, DeliveryState.WAITING, due_at=self._now(), lane=customer, note=note)
             elif delivery.was_lost and exhausted(delivery.first_failure_at, self._now(), self.policy):
                 settled = poison(delivery)
             else:
                 ((settled, pause),), said = await self._attempt([delivery])
                 pauses = (pause,) if pause else ()
                 signs = (said,) if said else ()
-            if settled.due_at is not None:
+            if settled.due_at is not None and settled.lane is None:
                 waits[document] = settled.due_at
             elif settled.state is DeliveryState.DEAD:
                 held[document] = delivery.id
             ours = await self._write(Closing((settled,), () if rest else release, pauses, signs=signs))
             if delivery.id not in ours:
                 return  # the claim was lost: another worker has the lane now
+
+    async def _customer(self, delivery: Delivery) -> str | None:
+        """The lane it should be in, if it is in another and was not tried there yet: a payment that came before its
+        invoice. In two lanes at once both would write the invoice."""
+        if not self.mapped or delivery.was_lost or delivery.was_unknown:
+            return None
+        return await self._composer.customer_of(delivery.event, delivery.lane)
 
     async def _attempt(
         self, deliveries: Sequence[Delivery]
@@ -145,6 +155,8 @@ class Deliverer:
         for delivery, outcome in zip(deliveries, outcomes, strict=True):
             attempt = AttemptLog(started, share, "receipt")
             settled = judge(delivery, outcome, Rules(self.policy, ended, self._rng), attempt)
+            if isinstance(outcome, Receipt) and "tax_difference" in outcome.answer.detail:
+                self._metrics.tax_differences.labels(self.destination.name).inc()
             if isinstance(outcome, Receipt) and outcome.follow_ups:
                 settled = replace(settled, follow_ups=tuple(self._router.decide(e, ended) for e in outcome.follow_ups))
             pause = None
@@ -167,7 +179,7 @@ class Deliverer:
             for delivery, want in zip(deliveries, wants, strict=True):
                 plan = plans.pop(0) if want else Plan((), "its mapping was taken out since", "")
                 if not isinstance(plan, Plan):
-                    outcomes[delivery.id] = plan
+                    outcomes[delivery.id] = await self._stopped(delivery, plan)
                 elif not plan.records:
                     outcomes[delivery.id] = Receipt(note=plan.note or "nothing to do")
                 else:
@@ -196,6 +208,16 @@ class Deliverer:
                 )
                 heard.append(outcomes[job.delivery_id])
         return [legible(outcomes[d.id]) for d in deliveries], heard
+
+    async def _stopped(self, delivery: Delivery, outcome: Outcome) -> Outcome:
+        """What could not be composed. A destination may have something to do about that (`stopped`: a draft without a
+        usable address is held like one that AvaTax cannot tax)."""
+        stopped = getattr(self.destination, "stopped", None)
+        if stopped is None:
+            return outcome
+        job = Job(delivery.id, delivery.event, (), delivery.claim)
+        (answer,) = await self._guard([job], lambda: _listed(stopped(job, outcome)))
+        return answer or outcome
 
     def _late(self, begun: float) -> bool:
         """Nothing is begun so late that the lease could end before it: others would then do it at the same time."""
@@ -347,6 +369,10 @@ class LogDeliverer:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
+
+
+async def _listed(answer: Awaitable[Outcome]) -> list[Outcome]:
+    return [await answer]
 
 
 def _document(delivery: Delivery) -> str:

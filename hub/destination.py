@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date as date_
+from decimal import Decimal
 from typing import Any, Literal, Protocol, TypeAlias
 
 from hub.errors import Outcome
@@ -123,4 +125,103 @@ class Source(Protocol):
         """The object as it is now, as plain JSON (dict, list, str, int, bool, None), with every list inside an invoice
         followed to its end. A deleted object comes as `{"id", "object", "deleted": true}`; None: it does not exist.
         Raises `OutcomeError` (Defer for a limit, Retry for trouble)."""
+        ...
+
+    async def listed(self, object_type: str, by: str, object_id: str) -> list[dict[str, Any]]:
+        """All objects of a type that belong to one (`hub.model.LISTED`), as they are now, each as `read` gives it,
+        newest first. Raises `OutcomeError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One document or movement of money as one system has it: what `hub reconcile` compares. Amounts in major units,
+    never negative where the kind says which way the money goes. None: this system does not say, or need not agree.
+    """
+
+    system: str
+    """`stripe` for what must be there, else the destination that holds it."""
+    kind: str
+    """`invoice`, `credit_note`, `payment`, `refund`, `dispute`, `payout`, or what follows from one: `void`,
+    `write_off`, `recovery`, `balance`, `balance_returned`, `memo`, `outside`, `reinstatement`, `paid_back`, `failed`;
+    `other`."""
+    object_id: str
+    """The Stripe object it is of; empty if it bears no key of ours."""
+    key: str
+    """What it is called there: the external id, or the document type and code. Empty if it bears no key of ours."""
+    amount: Decimal | None
+    currency: str
+    """ISO 4217, upper case."""
+    date: date_
+    """The day it is booked on."""
+    tax: Decimal | None = None
+    open: Decimal | None = None
+    """What is not paid, applied or used up of it yet."""
+    customer: str | None = None
+    """The Stripe customer."""
+    status: str | None = None
+    subsidiary: str | None = None
+    record: str = ""
+    """The vendor's kind of record."""
+    vendor_id: str = ""
+    mentions: str = ""
+    """Free text in which it may name a Stripe object: a memo, a description."""
+
+
+class Statement(Protocol):
+    """What a vendor holds, read from the vendor itself: not from what we remember of it. Reads only. All methods raise
+    `OutcomeError`.
+    """
+
+    def between(self, first: date_, last: date_) -> AsyncIterator[list[Entry]]:
+        """Pages of everything booked on these days (both included) that bears a key of ours, or may be a second copy of
+        something that does."""
+        ...
+
+    async def keyed(self, keys: Sequence[str]) -> list[Entry]:
+        """Those of these keys that exist, whatever their day."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class SourceWriter(Protocol):
+    """The few things that the hub writes in the system the events come from (Stripe).
+
+    Everything here says how a thing shall be, never "one more": doing it again changes nothing. `key` is sent as the
+    idempotency key, at most 255 characters; Stripe names it in the events that come of the write
+    (`request.idempotency_key`), and answers a key it knows with its first answer: what is meant anew needs a new key.
+    All raise `OutcomeError`: `Unknown` if the write may have landed, a `Reject` with Stripe's own code if it never will
+    (`invoice_not_editable`: no draft any more), `Retry` or `Defer` otherwise. Each gives the object as it then is.
+    """
+
+    async def set_tax(
+        self, invoice_id: str, lines: Mapping[str, Sequence[Mapping[str, Any]]], metadata: Mapping[str, str], key: str
+    ) -> dict[str, Any]:
+        """Line id -> its taxes, as Stripe's `tax_amounts` (minor units); none: they are taken off. Drafts only."""
+        ...
+
+    async def hold(self, invoice_id: str, mark: Mapping[str, str], key: str) -> dict[str, Any]:
+        """Stop a draft from finalising itself, and mark it. `{}` in a value of `mark` becomes the time at which it
+        would have been finalised (ISO 8601, or nothing). Does nothing to a draft that does not finalise itself, or
+        bears the mark.
+        """
+        ...
+
+    async def release(
+        self, invoice_id: str, finalizes_at: int | None, metadata: Mapping[str, str], key: str
+    ) -> dict[str, Any]:
+        """Let a draft finalise itself again: at that time (Unix seconds), or as Stripe does by itself if None."""
+        ...
+
+    async def finalize(self, invoice_id: str, key: str) -> dict[str, Any]:
+        """Finalise a draft now and let Stripe collect it."""
+        ...
+
+    async def set_metadata(
+        self, object_type: str, object_id: str, metadata: Mapping[str, str], key: str
+    ) -> dict[str, Any]:
+        """Set these keys of an object's metadata; an empty value removes one. The others stay."""
         ...

@@ -6,6 +6,7 @@ A correctly signed event is never refused for its content: unknown types, missin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,10 @@ from hub.ordering import rank
 
 POSSIBLE_YEARS = range(1970, 2200)
 """Of `created`: a time beyond them would be refused later, by a subtraction or a library, and every time anew."""
+
+BELONGS = ("invoice", "charge", "payment_intent")
+"""Where an object without a customer says what it belongs to, an InvoicePayment or a dispute (API reference): the name
+of the field is the type of the object."""
 
 OLDEST_SHAPES = "2025-03-31"
 """API version from which on object shapes are mapped (2025-03-31.basil moved fields; see the API changelog)."""
@@ -49,6 +54,8 @@ def snapshot(
     obj: dict[str, Any] = found if isinstance(found, dict) else {}
     object_type = _text(obj.get("object"))
     object_id = _text(obj.get("id"))
+    customer = object_id if object_type == "customer" else reference(obj.get("customer"))
+    via = belongs_to(obj)
     return NewEvent(
         id=decoded["id"],
         kind=kind,
@@ -61,9 +68,15 @@ def snapshot(
         livemode=_flag(decoded.get("livemode")),
         object_type=object_type,
         object_id=object_id,
-        customer_id=object_id if object_type == "customer" else _reference(obj.get("customer")),
+        customer_id=customer,
+        via=via[1] if customer is None and via else None,
         rank=rank(object_type or "", obj, decoded["type"]),
     )
+
+
+def belongs_to(obj: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Type and id of what an object says it belongs to."""
+    return next(((name, found) for name in BELONGS if (found := reference(obj.get(name))) is not None), None)
 
 
 def _thin(decoded: dict[str, Any], body: bytes, received_at: datetime) -> NewEvent:
@@ -117,7 +130,7 @@ def _flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _reference(value: object) -> str | None:
+def reference(value: object) -> str | None:
     """A related object is an id, or the object itself where the endpoint expands it."""
     if isinstance(value, dict):
         value = value.get("id")

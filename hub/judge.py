@@ -54,6 +54,7 @@ def judge(  # noqa: PLR0911 - one return per outcome
                 cause=outcome.cause,
                 fix=outcome.fix,
                 attempt=_logged(attempt, "reject", outcome.code, outcome.cause, outcome.answer),
+                resolves_dead=rules.policy.kind == "state",  # the newest state's words are those that count
             )
         case Defer():
             return Settlement(

@@ -76,6 +76,15 @@ class Mirror:
                 found[object_id] = chosen
         return found
 
+    async def listed(self, object_type: str, by: str, object_id: str) -> list[dict[str, Any]] | Outcome:
+        """All objects of a type that belong to one, as Stripe has them now: nothing we were told says that it is all.
+        Nothing of it is kept."""
+        self._metrics.source_reads.labels("list").inc()
+        try:
+            return await self._source.listed(object_type, by, object_id)
+        except OutcomeError as error:
+            return error.outcome
+
     async def _read(
         self, object_type: str, object_id: str, reason: str, known: Known, candidates: Sequence[asyncpg.Record]
     ) -> Found:

@@ -17,6 +17,16 @@ JSON: TypeAlias = Any
 """A decoded JSON value. Vendors' documents are open-ended; what we rely on is checked where it is used."""
 
 
+LISTED: Mapping[str, tuple[str, ...]] = {
+    "balance_transaction": ("payout",),
+    "credit_note": ("invoice",),
+    "dispute": ("charge", "payment_intent"),
+    "invoice_payment": ("invoice", "payment_intent"),
+    "refund": ("charge", "payment_intent"),
+}
+"""Object type -> what `Source.listed` can list it by: the filters of Stripe's own lists that mappings may use."""
+
+
 class EventKind(StrEnum):
     """What the stored bytes are."""
 
@@ -55,6 +65,9 @@ class NewEvent:
     object_type: str | None = None
     object_id: str | None = None
     customer_id: str | None = None
+    via: str | None = None
+    """Of an object that names no customer, the object it belongs to (a payment's invoice, a dispute's charge): whose
+    customer that has, is its customer, if it is known when the event is accepted."""
     rank: int = 0
     """How final the object's status is (`hub.ordering.rank`); a higher rank is newer whatever the clock says."""
 
@@ -73,6 +86,9 @@ LINKED = "linked"
 nothing was written to it."""
 ADOPTED = "adopted"
 """In place of a link's digest: such a record that has been given our key since. None of its fields was written yet."""
+FORGOTTEN = "forgotten"
+"""In place of a link's digest: the record is to be written again, also where it only comes first in another's job. A
+reconciliation found that the vendor does not hold what was written."""
 ADOPT = "adopt"
 """The action of a record that only finds the linked record and gives it our key, where the vendor keeps one: `key` is
 our key, `link.vendor_id` what the person gave; there are no fields. The hub puts it before what needs that record."""

@@ -17,9 +17,14 @@ _RANKS: Mapping[str, Mapping[str, int]] = {
     "invoice": {"draft": 0, "open": 1, "uncollectible": 2, "paid": 3, "void": 3},
     "subscription": {"canceled": 1, "incomplete_expired": 1},
     "credit_note": {"void": 1},
+    "invoice_payment": {"paid": 1, "canceled": 1},
+    "refund": {"succeeded": 1, "failed": 2, "canceled": 2},
+    "dispute": {"won": 1, "lost": 1},
+    "payout": {"in_transit": 1, "paid": 2, "canceled": 3, "failed": 3},
 }
 """Statuses in the order they can be passed through (docs.stripe.com/invoicing/integration/workflow-transitions: an
-uncollectible invoice can still be paid or voided). Objects and statuses not listed: see `rank`."""
+uncollectible invoice can still be paid or voided; what is said to have succeeded can fail later: API reference, "The
+Refund object", "The Payout object"). Objects and statuses not listed: see `rank`."""
 
 _UNKNOWN = {"invoice": 1}
 """A status Stripe adds one day: an invoice in it has left draft; nothing more can be said."""

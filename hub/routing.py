@@ -50,7 +50,7 @@ class Router:
         if event.account is not None and event.account not in self.accounts:
             other = f"account {event.account} is not served here (HUB_STRIPE_ACCOUNT)"
             return Accepted(event, Disposition.OTHER_ACCOUNT, other, ())
-        lane = event.customer_id or event.object_id or event.id
+        lane = event.customer_id or event.via or event.object_id or event.id
         logs = [Route(name, LOG_LANE, now) for name in self._logs]
         if event.kind is EventKind.THIN:
             fetch = [Route(self.fetcher, lane, now)] if self.fetcher in self.kinds else []

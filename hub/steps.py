@@ -16,6 +16,10 @@ FAMILIES: Mapping[str, str] = {
     "subscription": "customer.subscription",
     "invoice": "invoice",
     "credit_note": "credit_note",
+    "invoice_payment": "invoice_payment",
+    "refund": "refund",
+    "dispute": "charge.dispute",
+    "payout": "payout",
 }
 """Object type -> what its events' types begin with; in an order in which each needs only what comes before it."""
 
@@ -25,15 +29,29 @@ def said(object_type: str, obj: Mapping[str, Any]) -> tuple[str, ...]:
     family = FAMILIES[object_type]
     if obj.get("deleted") is True:
         return (f"{family}.deleted",)
-    found = [f"{family}.created"]
     status = obj.get("status")
+    if object_type == "invoice_payment":
+        return ("invoice_payment.paid",) if status == "paid" else ()  # its only event
+    found = [f"{family}.created"]
     if object_type == "invoice":
         found += _of_invoice(obj, status)
     elif object_type == "subscription" and status == "canceled":
         found.append(f"{family}.deleted")
     elif object_type == "credit_note" and status == "void":
         found.append(f"{family}.voided")
+    elif object_type in ("refund", "payout") and status in ("failed", "paid"):
+        found.append(f"{family}.{status}")
+    elif object_type == "dispute":
+        found += _of_dispute(obj, status)
     return tuple(found)
+
+
+def _of_dispute(obj: Mapping[str, Any], status: object) -> list[str]:
+    """Money is taken when a dispute begins and may come back: each movement is a balance transaction in it."""
+    moved = [each["amount"] for each in obj.get("balance_transactions") or ()]
+    found = ["charge.dispute.funds_withdrawn"] if any(amount < 0 for amount in moved) else []
+    found += ["charge.dispute.funds_reinstated"] if any(amount > 0 for amount in moved) else []
+    return [*found, "charge.dispute.closed"] if status in ("won", "lost") else found
 
 
 def _of_invoice(obj: Mapping[str, Any], status: object) -> list[str]:
@@ -67,6 +85,8 @@ def owed(
     changed. A change that no step carries is said as `*.updated`.
     """
     certain = said(object_type, obj)
+    if not certain:
+        return ()
     update = f"{FAMILIES[object_type]}.updated"
     in_order = (certain[0], update, *certain[1:]) if not obj.get("deleted") else certain
     chosen: set[str] = set()

@@ -38,6 +38,7 @@ async def accept(connection: Connection[Any], items: Sequence[Accepted], now: da
     """Store events, their deliveries and wake the lanes. Returns id -> seq of those that
     were new; repeats, also within `items`, change nothing."""
     items = list({i.event.id: i for i in reversed(items)}.values())[::-1]
+    beside = {i.event.object_id: i.event.customer_id for i in items if i.event.customer_id is not None}
     events, routes = [], []
     for item in items:
         e = item.event
@@ -51,7 +52,8 @@ async def accept(connection: Connection[Any], items: Sequence[Accepted], now: da
                 "livemode": e.livemode,
                 "object_type": e.object_type,
                 "object_id": e.object_id,
-                "customer_id": e.customer_id,
+                "customer_id": e.customer_id or beside.get(e.via),
+                **({"via": e.via} if e.via is not None else {}),
                 "rank": e.rank,
                 "created": e.created.timestamp(),
                 "received_at": e.received_at.timestamp(),
@@ -61,7 +63,14 @@ async def accept(connection: Connection[Any], items: Sequence[Accepted], now: da
         )
         for route in item.routes:
             routes.append(
-                {"id": e.id, "destination": route.destination, "lane": route.lane, "due_at": route.due_at.timestamp()}
+                {
+                    "id": e.id,
+                    "destination": route.destination,
+                    "lane": route.lane,
+                    "due_at": route.due_at.timestamp(),
+                    # Into the lane of its customer, if that is found. Left out, as `via` is, it costs nothing.
+                    **({"follow": True} if e.via is not None and route.lane == e.via else {}),
+                }
             )
     rows = await connection.fetch(
         SQL["accept"],
@@ -206,11 +215,13 @@ class Settlement:
     note: str | None = None
     superseded_by: int | None = None
     held_by: int | None = None
+    lane: str | None = None
+    """Another lane, if it goes on there."""
     attempt: AttemptLog | None = None
     links: tuple[Link, ...] = ()
     follow_ups: tuple[Accepted, ...] = ()
     resolves_dead: bool = False
-    """A state destination's success: earlier dead letters of the object are superseded by it."""
+    """A state destination's success, or newer dead letter: earlier dead letters of the object are superseded by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +280,16 @@ async def settle(connection: Connection[Any], work: Iterable[Closing], now: date
     lanes = sorted(
         {(r.destination, r.lane) for r in releases} | {(s.delivery.destination, s.delivery.lane) for s in settlements}
     )
+    moving = [s for s in settlements if s.lane is not None]
+    if moving:
+        await connection.execute(SQL["open_lanes"], *_moves(moving))
+        lanes = sorted({*lanes, *((s.delivery.destination, s.lane) for s in moving if s.lane is not None)})
     if lanes:
         await connection.fetch(SQL["lock_lanes"], [d for d, _ in lanes], [k for _, k in lanes])
     ours, ailing = await _write_states(connection, settlements, now) if settlements else Settled(set(), frozenset())
     mine = [s for s in settlements if s.delivery.id in ours]
+    if moved := [s for s in mine if s.lane is not None]:
+        await connection.fetch(SQL["move_deliveries"], *_moves(moved), [s.delivery.id for s in moved])
     await _write_attempts(connection, mine)
     await _write_links(connection, mine, now)
     follow_ups = [f for s in mine for f in s.follow_ups]
@@ -304,6 +321,10 @@ async def settle(connection: Connection[Any], work: Iterable[Closing], now: date
     for destination, until, reason in sorted({p for w in work for p in w.pauses}):
         await connection.execute(SQL["pause_by_hub"], destination, until, reason)
     return Settled(ours, ailing)
+
+
+def _moves(settlements: Sequence[Settlement]) -> tuple[list[str], list[str | None]]:
+    return [s.delivery.destination for s in settlements], [s.lane for s in settlements]
 
 
 async def _write_states(connection: Connection[Any], settlements: Sequence[Settlement], now: datetime) -> Settled:

@@ -7,6 +7,7 @@ or emptied after the last test.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import structlog
 
 from hub.db import Database, Embedded
 from hub.migrate import migrate
@@ -133,3 +135,14 @@ async def db(dsn: str) -> AsyncIterator[Database]:
     database = await Database.connect(dsn, size=6)
     yield database
     await database.close()
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """A command sets up its process's log; the tests after it read theirs elsewhere."""
+    structured, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.configure(**structured)
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -112,6 +112,14 @@ class Objects:
             raise OutcomeError(self.trouble)
         return self.objects.get(object_id)
 
+    async def listed(self, object_type: str, by: str, object_id: str) -> list[dict[str, Any]]:
+        self.reads.append(f"{object_type} by {by} {object_id}")
+        if self.trouble is not None:
+            raise OutcomeError(self.trouble)
+        found = [o for o in self.objects.values() if o.get("object") == object_type]
+        inside = object_type == "invoice_payment" and by != "invoice"  # an InvoicePayment names it in `payment`
+        return [o for o in found if (o["payment"] if inside else o).get(by) == object_id]
+
 
 @dataclass
 class Engine:

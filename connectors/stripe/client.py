@@ -40,15 +40,24 @@ class Body:
         return decoded
 
 
+class _Http(stripe.HTTPXClient):
+    """The library hands a form to httpx as `data`, which httpx deprecates for what is encoded already."""
+
+    def _get_request_args_kwargs(self, method: str, url: str, headers: Any, post_data: Any) -> Any:
+        args, kwargs = super()._get_request_args_kwargs(method, url, headers, post_data)
+        data = kwargs.pop("data")
+        return args, {**kwargs, "content": data} if data else kwargs
+
+
 class Api:
-    """Reads of one Stripe account, for one event loop. `limit`: over all processes; None for a single cheap call."""
+    """Calls to one Stripe account, for one event loop. `limit`: over all processes; None for a single cheap call."""
 
     def __init__(self, settings: StripeSettings, limit: Limit | None = None) -> None:
         # Both are switches of the whole library: it reports timings home, and logs error texts that may hold names.
         stripe.enable_telemetry = False
         logging.getLogger("stripe").setLevel(logging.WARNING)
         timeout = httpx.Timeout(settings.timeout, connect=5.0, pool=settings.timeout)
-        self._http: Any = stripe.HTTPXClient(timeout=timeout)
+        self._http: Any = _Http(timeout=timeout)
         base = settings.api_base
         # All four: some calls go to other hosts, and none may leave this machine when a base address is set.
         addresses: Any = dict.fromkeys(("api", "connect", "files", "meter_events"), base) if base else None
@@ -78,6 +87,18 @@ class Api:
                 # Said here and not by the outcome: most reads are for another destination, or for none.
                 await self._limit.cut(retry_after(error) or 0.0)
             raise OutcomeError(judge(error)) from error
+        return Body(answer.body)
+
+    async def post(self, path: str, key: str, **params: Any) -> Body:
+        """POST `path` under an idempotency key. Raises `stripe.StripeError`, or `OutcomeError` for our own limit."""
+        if self._limit is not None:
+            await self._limit.turn()
+        try:
+            answer = await self._client.raw_request_async("post", path, idempotency_key=key, **params)
+        except stripe.StripeError as error:
+            if self._limit is not None and is_limit(error):
+                await self._limit.cut(retry_after(error) or 0.0)
+            raise
         return Body(answer.body)
 
     async def close(self) -> None:

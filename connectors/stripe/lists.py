@@ -26,15 +26,37 @@ LISTS: Mapping[str, tuple[str, tuple[Mapping[str, str], ...]]] = {
     "subscription": ("/v1/subscriptions", ({"status": "all"}, {"status": "canceled"})),
     "invoice": ("/v1/invoices", ({},)),
     "credit_note": ("/v1/credit_notes", ({},)),
+    "invoice_payment": ("/v1/invoice_payments", ({},)),
+    "refund": ("/v1/refunds", ({},)),
+    "dispute": ("/v1/disputes", ({},)),
+    "payout": ("/v1/payouts", ({},)),
 }
 """Object type -> address, and the lists that together hold all of them."""
+
+
+def belonging(object_type: str, by: str, object_id: str) -> dict[str, Any]:
+    """The filter of a type's list that leaves what belongs to one object (API reference). That of the payments of
+    invoices wants the kind of payment beside the id.
+    """
+    if object_type == "invoice_payment" and by == "payment_intent":
+        return {"payment": {"type": by, by: object_id}}
+    return {by: object_id}
+
 
 Complete = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
-async def page(api: Api, complete: Complete, object_type: str, cursor: str | None, created_from: int | None) -> Page:
-    """One page, newest first. `cursor`: as the page before gave it, None for the first; it says which of the lists of
-    the type, and after which object. `complete` follows a list inside an object to its end. Raises `OutcomeError`.
+async def page(
+    api: Api,
+    complete: Complete,
+    object_type: str,
+    cursor: str | None,
+    created_from: int | None,
+    created_to: int | None = None,
+) -> Page:
+    """One page, newest first, of what was created since `created_from` and before `created_to` (Unix seconds) if given.
+    `cursor`: as the page before gave it, None for the first; it says which of the lists of the type, and after which
+    object. `complete` follows a list inside an object to its end. Raises `OutcomeError`.
     """
     if object_type not in LISTS:
         raise OutcomeError(
@@ -45,8 +67,9 @@ async def page(api: Api, complete: Complete, object_type: str, cursor: str | Non
     params: dict[str, Any] = {"limit": PAGE, **filters[int(number)]}
     if after:
         params["starting_after"] = after
-    if created_from is not None:
-        params["created"] = {"gte": created_from}
+    created = {name: at for name, at in (("gte", created_from), ("lt", created_to)) if at is not None}
+    if created:
+        params["created"] = created
     body = await api.get(path, **params)
     if body is None:
         raise OutcomeError(Retry("odd_list", f"Stripe's list {path} is not there"))

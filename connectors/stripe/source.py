@@ -77,6 +77,11 @@ class StripeSource:
         body = await self._api.get(f"/v1/{folder}/{quote(object_id, safe='')}")
         return None if body is None else await self._complete(object_type, body.json())
 
+    async def listed(self, object_type: str, by: str, object_id: str) -> list[dict[str, Any]]:
+        """All objects of a type that belong to one, newest first: `hub.model.LISTED` by Stripe's own filters."""
+        found = await self._all(f"/v1/{FOLDERS[object_type]}", **lists.belonging(object_type, by, object_id))
+        return [await self._complete(object_type, each) for each in found]
+
     async def list_lines(self, invoice_id: str) -> list[dict[str, Any]]:
         """All lines of an invoice, in Stripe's order, 100 a call."""
         return await self._all(f"/v1/invoices/{quote(invoice_id, safe='')}/lines")
@@ -111,11 +116,13 @@ class StripeSource:
         """What happened from one second until before another, newest first, in pages; each event as Stripe wrote it."""
         return listing.events(self._api, created_from, created_to)
 
-    async def objects(self, object_type: str, cursor: str | None, created_from: int | None) -> Page:
+    async def objects(
+        self, object_type: str, cursor: str | None, created_from: int | None, created_to: int | None = None
+    ) -> Page:
         """A page of what there is of a type now, whatever its status, newest first; of what was created since
-        `created_from` (Unix seconds) if given.
+        `created_from` and before `created_to` (Unix seconds) if given.
         """
-        return await lists.page(self._api, self._complete, object_type, cursor, created_from)
+        return await lists.page(self._api, self._complete, object_type, cursor, created_from, created_to)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -129,7 +136,7 @@ class StripeSource:
             found[field] = {**inside, "data": await self._all(path, **params), "has_more": False}
         return found
 
-    async def _all(self, path: str, **params: str) -> list[dict[str, Any]]:
+    async def _all(self, path: str, **params: Any) -> list[dict[str, Any]]:
         collected: list[dict[str, Any]] = []
         for _ in range(_PAGES):
             after = {"starting_after": collected[-1]["id"]} if collected else {}

@@ -34,7 +34,7 @@ def run_example(mapping: RecordMapping, example: Mapping[str, Any]) -> ExampleRe
     """Apply the mapping to `given` and compare with `expect`, exactly."""
     given, expect = example["given"], example["expect"]
     settings = {**EXAMPLE_SETTINGS, **given.get("settings", {})}
-    roots = {"event": None, **{n.name: {} if n.many else None for n in mapping.needs}, **given}
+    roots = {"event": None, **{n.name: [] if n.by else {} if n.many else None for n in mapping.needs}, **given}
     differences: list[str] = []
     actual: dict[str, Any]
     try:
@@ -62,6 +62,8 @@ def run_example(mapping: RecordMapping, example: Mapping[str, Any]) -> ExampleRe
 def _needs(mapping: RecordMapping, roots: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
     """The related objects given must be the ones the mapping would ask for."""
     for need in mapping.needs:
+        if need.by:
+            continue  # what is in a list does not tell what it was asked for by
         others = {k: v for k, v in roots.items() if k != need.name}
         wanted = {object_id for _, object_id in mapping.needed(others, settings).values()} - {None}
         for object_id in _ids(need, roots[need.name]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -17,6 +17,10 @@ from zoneinfo import ZoneInfo
 
 from jmespath import functions as library
 
+from hub.mapping.parts import parts, taxes
+from hub.mapping.receivable import receivable, spread, written_off
+from hub.mapping.returned import returned
+from hub.mapping.settlement import settled
 from hub.money import CurrencyError, to_major
 
 
@@ -48,7 +52,11 @@ class Functions(library.Functions):
         variadic = bool(wanted) and wanted[-1].get("variadic", False)
         if given < len(wanted) or (given > len(wanted) and not variadic):
             return [f"{name}() takes {'at least ' if variadic else ''}{len(wanted)} argument(s), not {given}"]
-        if name == "lookup" and arguments[0]["type"] == "literal" and arguments[0]["value"] not in list(self.tables):
+        if (
+            name in ("lookup", "lookup_by")
+            and arguments[0]["type"] == "literal"
+            and arguments[0]["value"] not in list(self.tables)
+        ):
             return [f"unknown lookup table {arguments[0]['value']!r}: there is no such file in mappings/lookups"]
         return []
 
@@ -134,21 +142,35 @@ class Functions(library.Functions):
 
     @signature(_ANY, _ANY)
     def _func_lookup(self, table: Any, keys: Any) -> Any:
+        tried = [text_of(k) for k in (keys if isinstance(keys, list) else [keys]) if k is not None]
+        return self._first(table, tried, "lookup", ", ".join(tried))
+
+    @signature(_ANY, _ANY, _ANY, _ANY, _ANY)
+    def _func_lookup_by(self, table: Any, account: Any, keys: Any, currency: Any, country: Any) -> Any:
+        named = [text_of(k) for k in (keys if isinstance(keys, list) else [keys]) if k is not None]
+        around = [[], *([text_of(part)] for part in (account,) if part is not None)]
+        tried = []
+        for key in (*named, None):
+            for before in reversed(around):
+                for after in _places(currency, country):
+                    tried.append("/".join([*before, *([key] if key is not None else []), *after]))
+        shown = "/".join(
+            "?" if p is None else text_of(p) for p in (account, " or ".join(named) or None, currency, country)
+        )
+        return self._first(table, tried, "lookup_by", shown)
+
+    def _first(self, table: Any, tried: list[str], function: str, shown: str) -> Any:
         if not isinstance(table, str) or table not in self.tables:
             raise RefusalError(
-                "lookup_missing", "lookup() names a table that does not exist", "Add it to mappings/lookups."
+                "lookup_missing", f"{function}() names a table that does not exist", "Add it to mappings/lookups."
             )
         rows = self.tables[table]
-        tried = [text_of(k) for k in (keys if isinstance(keys, list) else [keys]) if k is not None]
-        for key in tried:
-            if key in rows:
+        for key in (*tried, "*"):
+            if key and key in rows:
                 return rows[key]
-        if "*" in rows:
-            return rows["*"]
-        shown = ", ".join(tried) if tried else "(no key: all are null)"
         raise RefusalError(
             "lookup_missing",
-            f"lookup table {table} has no entry for {shown[:200]}",
+            f"lookup table {table} has no entry for {shown[:200] or '(no key: all are null)'}",
             f"Add it (or a '*' entry for everything else) to mappings/lookups/{table}.yaml, then retry.",
         )
 
@@ -161,6 +183,83 @@ class Functions(library.Functions):
                 "expression_failed", "pick() wants an object to pick from", "Pass the root of a need with `ids`."
             )
         return objects.get(text_of(key))
+
+    @signature(_ANY, _ANY)
+    def _func_holding(self, elements: Any, value: Any) -> list[Any] | None:
+        if elements is None or value is None:
+            return None
+        if not isinstance(elements, list) or not isinstance(value, str):
+            raise RefusalError(
+                "expression_failed", "holding() wants a list and a text", "Pass a need with `list` and an id."
+            )
+        return [element for element in elements if _holds(element, value)]
+
+    @signature(_ANY, _ANY, _ANY)
+    def _func_until(self, elements: Any, path: Any, value: Any) -> list[Any] | None:
+        if elements is None or value is None:
+            return None
+        if not isinstance(elements, list) or not isinstance(path, str) or not _plain(value):
+            raise RefusalError(
+                "expression_failed",
+                "until() wants a list, the name of a field and a number",
+                "Write until(payments, 'status_transitions.paid_at', `1767225600`).",
+            )
+        return [e for e in elements if _plain(found := _at(e, path.split("."))) and found <= value]
+
+    @signature(_ANY)
+    def _func_parts(self, document: Any) -> Any:
+        return _stripe(parts, document)
+
+    @signature(_ANY)
+    def _func_taxes(self, document: Any) -> Any:
+        return _stripe(taxes, document)
+
+    @signature(_ANY)
+    def _func_receivable(self, invoice: Any) -> Any:
+        return _stripe(receivable, invoice)
+
+    @signature(_ANY, _ANY)
+    def _func_written_off(self, invoice: Any, payments: Any) -> Any:
+        return _stripe(written_off, invoice, payments)
+
+    @signature(_ANY, _ANY, _ANY)
+    def _func_spread(self, payment: Any, invoice: Any, payments: Any) -> Any:
+        return _stripe(spread, payment, invoice, payments)
+
+    @signature(_ANY, _ANY)
+    def _func_returned(self, invoice: Any, amount: Any) -> Any:
+        if amount is None:
+            return None
+        if type(amount) is not int:
+            raise RefusalError("expression_failed", "returned() wants whole minor units", "Pass Stripe's integer.")
+        return _stripe(returned, invoice, amount)
+
+    @signature(_ANY, _ANY, _ANY)
+    def _func_settled(self, transactions: Any, total: Any, what: Any) -> Any:
+        rows = _stripe(settled, transactions) or []
+        found = sum(row["amount"] for row in rows)
+        if found != total:
+            shown = " ".join(f"{row['kind']} {row['amount']}" for row in rows) or "nothing"
+            raise RefusalError(
+                "does_not_add_up",
+                f"{what}: its balance transactions are {shown}, together {found}, but it is {total} (minor units)",
+                "Nothing was sent. Stripe may not have finished the list yet: retry later, and compare in Stripe.",
+            )
+        return rows
+
+    @signature(_ANY, _ANY, _ANY)
+    def _func_within(self, part: Any, whole: Any, what: Any) -> Any:
+        if _operand(part, "within") > _operand(whole, "within"):
+            raise RefusalError(
+                "does_not_add_up",
+                f"{what}: {part} is more than {whole} (minor units)",
+                "Nothing was sent. Compare the documents in Stripe; retry once they are right there.",
+            )
+        return part
+
+    @signature(_ANY)
+    def _func_words(self, text: Any) -> list[str]:
+        return [] if text is None else text_of(text).split()
 
     @signature(_ANY_MORE)
     def _func_concat(self, *parts: Any) -> str:
@@ -189,6 +288,32 @@ class Functions(library.Functions):
     @signature(_ANY)
     def _func_upper(self, text: Any) -> str | None:
         return None if text is None else text_of(text).upper()
+
+
+def _places(currency: Any, country: Any) -> list[list[str]]:
+    """What may follow the key, most particular first."""
+    both = [text_of(part) for part in (currency, country) if part is not None]
+    return [both, *([part] for part in both if len(both) > 1), *([[]] if both else [])]
+
+
+def _stripe(made: Callable[..., Any], *objects: Any) -> Any:
+    """`made` of Stripe's objects; null if the first is. A shape it does not know is refused."""
+    if objects[0] is None:
+        return None
+    try:
+        return made(*objects)
+    except (KeyError, TypeError, AttributeError) as e:
+        raise RefusalError(
+            "expression_failed",
+            f"{made.__name__}() does not know these objects ({type(e).__name__}: {e})",
+            "Pass whole objects, and let `conserve` check documents first.",
+        ) from None
+
+
+def _at(value: Any, path: list[str]) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _plain(value: Any) -> bool:
@@ -220,6 +345,15 @@ def text_of(value: Any) -> str:
     raise RefusalError(
         "expression_failed", f"wants text or a number, not {type(value).__name__}", "Pick one value out of it."
     )
+
+
+def _holds(element: Any, text: str) -> bool:
+    """Whether a text stands anywhere in a JSON value as a value of its own. Ids are unique: where does not matter."""
+    if isinstance(element, dict):
+        return any(_holds(inner, text) for inner in element.values())
+    if isinstance(element, list):
+        return any(_holds(inner, text) for inner in element)
+    return bool(element == text)
 
 
 def decimal_of(value: Any) -> Decimal:

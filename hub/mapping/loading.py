@@ -13,9 +13,10 @@ from hub.mapping.files import read_yaml
 from hub.mapping.functions import Functions
 from hub.mapping.mappings import Mappings
 from hub.mapping.record import COMMON_ROOTS, CONSERVE, Evaluate, Field, Need, RecordMapping, Rows, Sublist, root_name
+from hub.model import LISTED
 
 FOLDER = Path(__file__).resolve().parents[2] / "mappings"
-ACTIONS = ("upsert", "commit", "void")
+ACTIONS = ("upsert", "commit", "void", "unvoid")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OBJECT = re.compile(r"[a-z_]+(\.[a-z_]+)*")
 _EVENT = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
@@ -90,7 +91,7 @@ def _family_problems(mappings: Mapping[str, RecordMapping]) -> list[str]:
             parent = mappings.get(name)
             if parent is None:
                 problems.append(f"{m.file}: parents: there is no mapping {name!r} in mappings/{m.destination}")
-            elif parent.object != m.object and parent.object not in {n.object_type for n in m.needs}:
+            elif parent.object != m.object and parent.object not in {n.object_type for n in m.needs if not n.by}:
                 problems.append(
                     f"{m.file}: parents: {name} is made from a {parent.object}, which is not among the needs"
                 )
@@ -223,14 +224,18 @@ class _Reader:
             if not isinstance(need, dict) or "object" not in need or ("id" in need) == ("ids" in need):
                 self.problem(where, "must be {object: <Stripe type>, id: <expression>}, or ids: for a list of ids")
                 continue
-            self.keys(need, {"object", "id", "ids"}, f"{where}.")
+            self.keys(need, {"object", "id", "ids", "list"}, f"{where}.")
+            by = need.get("list")
+            if by is not None and (by not in LISTED.get(need["object"], ()) or "ids" in need):
+                known_lists = ", ".join(f"{o} by {b}" for o, relations in LISTED.items() for b in relations)
+                self.problem(f"{where}.list", f"there is no such list; with `id`, there are: {known_lists}")
             if not _NAME.fullmatch(str(name)) or name in known:
                 self.problem(where, "must have a name of its own, made of letters, digits and _")
             if not _OBJECT.fullmatch(str(need["object"])):
                 self.problem(f"{where}.object", "must be a Stripe object type such as customer")
             compiled = self.expression(need.get("id", need.get("ids")), known, where)
             roots = compiled.roots if isinstance(compiled, Expression) else frozenset[str]()
-            needs.append(Need(str(name), str(need["object"]), compiled, roots - COMMON_ROOTS, "ids" in need))
+            needs.append(Need(str(name), str(need["object"]), compiled, roots - COMMON_ROOTS, "ids" in need, by))
             known |= {str(name)}
         return tuple(needs)
 

@@ -77,7 +77,7 @@ class Mappings:
         found: list[tuple[RecordMapping, Mapping[str, Any] | None]] = []
         for name in mapping.parents:
             parent = family[name]
-            needs = [n for n in mapping.needs if n.object_type == parent.object]
+            needs = [n for n in mapping.needs if n.object_type == parent.object and not n.by]
             if not needs:
                 found.append((parent, roots.get(root_name(mapping.object))))
                 continue

@@ -79,13 +79,16 @@ class Sublist:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A related object. `many`: the expression gives a list of ids and the root is an object of objects by id."""
+    """A related object. `many`: the expression gives a list of ids and the root is an object of objects by id. `by`: a
+    list read from Stripe on every attempt, of all objects of this type that belong to the object with that id.
+    """
 
     name: str
     object_type: str
     id: Evaluate
     roots: frozenset[str]
     many: bool = False
+    by: str | None = None
 
     def part(self, object_id: str) -> str:
         """Under this name the engine keeps one object of a `many` need."""
@@ -143,7 +146,7 @@ class RecordMapping:
         known = self._seen(roots, settings or {})
         wanted: dict[str, tuple[str, str | None]] = {}
         for need in self.needs:
-            if need.name in roots or not need.roots <= known.keys():
+            if need.by or need.name in roots or not need.roots <= known.keys():
                 continue
             value = self._value(need.id, known, f"needs.{need.name}")
             if not need.many:
@@ -153,6 +156,19 @@ class RecordMapping:
                 if need.part(one) not in roots:
                     wanted[need.part(one)] = (need.object_type, one)
         return wanted
+
+    def listed(
+        self, roots: Mapping[str, Any], settings: Mapping[str, Any] | None = None
+    ) -> dict[str, tuple[str, str, str | None]]:
+        """Which lists to get next: root name -> (Stripe object type, by what, id). Id None: the root is an empty list.
+        As in `needed`: only those that can be asked for and are not there yet.
+        """
+        known = self._seen(roots, settings or {})
+        return {
+            need.name: (need.object_type, need.by, self._id(self._value(need.id, known, where), where))
+            for need in self.needs
+            if need.by and need.name not in roots and need.roots <= known.keys() and (where := f"needs.{need.name}")
+        }
 
     def apply(self, roots: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Record | Skip:
         """The record these objects make, or why there is nothing to do.

@@ -79,6 +79,27 @@ SELECT 1 FROM lanes l
 JOIN (SELECT DISTINCT destination, key FROM unnest($1::text[], $2::text[]) AS u (destination, key)) u USING (destination, key)
 ORDER BY l.destination, l.key FOR UPDATE OF l;
 
+-- name: open_lanes
+-- Those that deliveries are about to be moved into, before any lane is locked: so that all can be locked in order.
+-- $1 destinations, $2 keys
+INSERT INTO lanes (destination, key)
+SELECT DISTINCT destination, key FROM unnest($1::text[], $2::text[]) AS u (destination, key) ORDER BY destination, key
+ON CONFLICT (destination, key) DO NOTHING;
+
+-- name: move_deliveries
+-- Into another lane, which is locked; it wakes unless somebody has it, who will look again. $1 destinations, $2 keys, $3 ids
+WITH moved AS (
+    UPDATE deliveries d SET lane = u.key FROM unnest($1::text[], $2::text[], $3::bigint[]) AS u (destination, key, id)
+    WHERE d.id = u.id
+    RETURNING d.destination, d.lane, d.due_at
+), woken AS (
+    UPDATE lanes l SET due_at = least(l.due_at, m.due_at)
+    FROM (SELECT destination, lane, min(due_at) AS due_at FROM moved GROUP BY destination, lane) m
+    WHERE l.destination = m.destination AND l.key = m.lane AND l.lease_until IS NULL
+    RETURNING l.destination
+)
+SELECT pg_notify('hub_wake', destination) FROM (SELECT DISTINCT destination FROM woken) w;
+
 -- name: settle
 -- Only who holds the claim may settle it: a late worker matches no row. Returns the ids that were ours, with what the
 -- claim was about, and which destinations had failed before: only for those an answer is news. $1 ids, $2 claims, $3 states, $4 due, $5 added failures, $6 codes, $7 causes, $8 fixes, $9 notes,

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
-import structlog
 
 from hub import app, migrate
 from hub.commands.prune import prune
@@ -91,17 +88,6 @@ async def test_a_newer_schema_that_does_not_fit_or_does_not_say_is_refused_with_
     assert "start the newer release" in said
     with pytest.raises(MigrationError, match="start the newer release"):
         await migrate.migrate(own)
-
-
-@pytest.fixture
-def logging_as_before() -> Iterator[None]:
-    """A command sets up its process's log; the tests after it read theirs elsewhere."""
-    structured, root = structlog.get_config(), logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.configure(**structured)
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.mark.usefixtures("logging_as_before")

@@ -33,6 +33,19 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
         {"status": "paid", "amount_paid": 5, "amount_paid_off_stripe": 5},
         "invoice.created invoice.finalized invoice.paid",
     ),
+    ("invoice_payment", {"status": "open"}, ""),
+    ("invoice_payment", {"status": "paid"}, "invoice_payment.paid"),
+    ("refund", {"status": "succeeded"}, "refund.created"),
+    ("refund", {"status": "failed"}, "refund.created refund.failed"),
+    ("dispute", {"status": "warning_needs_response", "balance_transactions": []}, "charge.dispute.created"),
+    (
+        "dispute",
+        {"status": "won", "balance_transactions": [{"amount": -500}, {"amount": 500}]},
+        "charge.dispute.created charge.dispute.funds_withdrawn charge.dispute.funds_reinstated charge.dispute.closed",
+    ),
+    ("payout", {"status": "in_transit"}, "payout.created"),
+    ("payout", {"status": "paid"}, "payout.created payout.paid"),
+    ("payout", {"status": "failed"}, "payout.created payout.failed"),
 ]
 
 
@@ -43,7 +56,7 @@ def test_a_state_proves_its_steps(object_type: str, state: dict[str, Any], wante
 
 def test_every_type_is_spoken_of_and_parents_come_first() -> None:
     assert {t for t, _, _ in SAID} == set(FAMILIES)
-    assert list(FAMILIES) == ["customer", "product", "price", "subscription", "invoice", "credit_note"]
+    assert list(FAMILIES)[:6] == ["customer", "product", "price", "subscription", "invoice", "credit_note"]
 
 
 ROUTES = {

@@ -1,0 +1,147 @@
+"""Objects that name no customer, and mappings that read all that belongs to one: payments, refunds, disputes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hub.db import Database
+from hub.errors import Defer
+from tests.conftest import Clock
+from tests.engine import Engine, build, customer, event, invoice
+
+REFUND = """
+version: 1
+record: Refund
+on: [refund.created]
+object: refund
+needs:
+  payments: {object: invoice_payment, list: payment_intent, id: refund.payment_intent}
+  invoice: {object: invoice, id: "payments[0].invoice"}
+  notes: {object: credit_note, list: invoice, id: "payments[0].invoice"}
+key: concat('k_', refund.id)
+fields:
+  status: concat(invoice.id, ' ', holding(notes, refund.id)[0].id)
+"""
+PAYMENT = """
+version: 1
+record: Payment
+on: [invoice_payment.paid]
+object: invoice_payment
+needs:
+  invoice: {object: invoice, id: invoice_payment.invoice}
+parents: [doc]
+key: concat('k_', invoice_payment.id)
+fields:
+  status: invoice.status
+"""
+
+
+@pytest.fixture
+def engine(db: Database, clock: Clock, tmp_path: Path) -> Engine:
+    (tmp_path / "vendor").mkdir()
+    (tmp_path / "vendor" / "refund.yaml").write_text(REFUND)
+    (tmp_path / "vendor" / "payment.yaml").write_text(PAYMENT)
+    return build(db, clock, tmp_path, "ledger")
+
+
+def payment(id_: str = "inpay_1", of: str = "in_1") -> dict[str, object]:
+    return {
+        "id": id_,
+        "object": "invoice_payment",
+        "invoice": of,
+        "status": "paid",
+        "payment": {"payment_intent": "pi_1"},
+    }
+
+
+def refund(**more: object) -> dict[str, object]:
+    return {"id": "re_1", "object": "refund", "payment_intent": "pi_1", "charge": "ch_1", **more}
+
+
+async def lanes(engine: Engine) -> list[str]:
+    return [r["lane"] for r in await engine.rows("lane")]
+
+
+async def test_a_payment_goes_into_the_lane_of_its_invoices_customer(engine: Engine) -> None:
+    await engine.accept(event("evt_1", "invoice.finalized", invoice("open")))
+    await engine.accept(event("evt_2", "invoice_payment.paid", payment()))
+    assert await lanes(engine) == ["cus_1", "cus_1"]
+    known = await engine.db.fetch_text("SELECT customer_id FROM events ORDER BY seq")
+    assert [r["customer_id"] for r in known] == ["cus_1", "cus_1"], "so it is found among the customer's events"
+
+
+async def test_also_when_both_arrive_in_one_group(engine: Engine) -> None:
+    await engine.accept(
+        event("evt_2", "invoice_payment.paid", payment()), event("evt_1", "invoice.finalized", invoice("open"))
+    )
+    assert await lanes(engine) == ["cus_1", "cus_1"]
+
+
+async def test_before_its_invoice_is_known_all_payments_of_it_share_a_lane(engine: Engine) -> None:
+    await engine.accept(event("evt_1", "invoice_payment.paid", payment()))
+    await engine.accept(event("evt_2", "invoice_payment.paid", payment("inpay_2")))
+    await engine.accept(event("evt_3", "refund.created", refund(customer=None)))
+    assert await lanes(engine) == ["in_1", "in_1", "ch_1"]
+
+
+async def test_what_came_before_its_invoice_goes_on_in_the_lane_of_the_customer(engine: Engine) -> None:
+    engine.source.objects["cus_1"] = customer()
+    await engine.accept(event("evt_1", "invoice_payment.paid", payment()))
+    await engine.accept(event("evt_2", "invoice_payment.paid", payment("inpay_2")))
+    await engine.accept(event("evt_3", "invoice.finalized", invoice("open")))
+    assert await lanes(engine) == ["in_1", "in_1", "cus_1"]
+    await engine.drain()
+    assert await lanes(engine) == ["cus_1", "cus_1", "cus_1"]
+    assert await engine.states() == ["done", "done", "done"]
+    written = [key for _, key, _ in engine.destination.written]
+    assert sorted(written) == ["k_cus_1", "k_in_1", "k_inpay_1", "k_inpay_2"], "each once, by whoever came first"
+    assert written.index("k_in_1") < min(written.index("k_inpay_1"), written.index("k_inpay_2"))
+    (row, *_) = await engine.rows(
+        "failures, (SELECT count(*) FROM attempts a WHERE a.delivery_id = deliveries.id) AS n"
+    )
+    assert (row["failures"], row["n"]) == (0, 1), "to be moved is no attempt"
+
+
+async def test_its_lane_is_made_if_nothing_of_the_customer_is_known_but_what_stripe_says(engine: Engine) -> None:
+    engine.source.objects |= {"in_1": invoice("paid"), "cus_1": customer()}
+    await engine.accept(event("evt_1", "invoice_payment.paid", payment()))
+    await engine.drain()
+    assert (await lanes(engine), await engine.states()) == (["cus_1"], ["done"])
+
+
+async def test_what_has_a_customer_of_its_own_asks_nobody(engine: Engine) -> None:
+    await engine.accept(event("evt_1", "invoice.finalized", invoice("open")))
+    await engine.accept(event("evt_2", "refund.created", refund(customer="cus_2", invoice="in_1")))
+    assert await lanes(engine) == ["cus_1", "cus_2"]
+
+
+async def test_a_mapping_reads_all_that_belongs_to_an_object_as_it_is_now(engine: Engine) -> None:
+    objects = engine.source.objects
+    objects["inpay_1"], objects["in_1"] = payment(), invoice("paid")
+    objects["cn_1"] = {"id": "cn_1", "object": "credit_note", "invoice": "in_1", "refunds": [{"refund": "re_0"}]}
+    objects["cn_2"] = {"id": "cn_2", "object": "credit_note", "invoice": "in_1", "refunds": [{"refund": "re_1"}]}
+    await engine.accept(event("evt_1", "refund.created", refund()))
+    await engine.drain()
+    assert engine.destination.written == [("Refund", "k_re_1", "in_1 cn_2")]
+    asked = ["invoice_payment by payment_intent pi_1", "credit_note by invoice in_1"]
+    assert [r for r in engine.source.reads if " by " in r] == asked, "each list once"
+
+
+async def test_nothing_belongs_to_it(engine: Engine) -> None:
+    await engine.accept(event("evt_1", "refund.created", refund(payment_intent=None, charge=None)))
+    await engine.drain()
+    assert engine.destination.written == [("Refund", "k_re_1", " ")]
+    assert engine.source.reads == [], "what belongs to nothing is not asked for"
+
+
+async def test_a_list_that_cannot_be_read_puts_the_delivery_off(engine: Engine, clock: Clock) -> None:
+    engine.source.trouble = Defer("limited", delay=60.0)
+    await engine.accept(event("evt_1", "refund.created", refund()))
+    await engine.drain()
+    assert (await engine.states(), engine.destination.written) == (["waiting"], [])
+    engine.source.trouble = None
+    clock.advance(61)
+    await engine.drain()
+    assert await engine.states() == ["done"]
