@@ -1,4 +1,4 @@
-"""What is written in AvaTax: one document per Stripe invoice, committed, and voided when the invoice is.
+"""What is written in AvaTax: a document per Stripe invoice, credit note, and refund without one; committed, voided.
 
 AvaTax has no idempotency key. A document is unique by (company, code, type), and the code is the Stripe id, so a repeat
 cannot make a second one. But creating a committed code again is refused (`DocStatus`), creating a saved one again
@@ -9,8 +9,8 @@ taken for success; and nothing is ever adjusted, so the document stays at versio
 A document that a person linked stays as it is, under its own code: the action `adopt` only looks that it is there, and
 what follows (commit, void) is done to that code.
 
-Records: `SalesInvoice` (upsert), `SalesInvoice.commit` (commit), `SalesInvoice.void` (void). The part before the dot is
-the AvaTax document type; the rest keeps the links of the three apart.
+Records: `SalesInvoice` and `ReturnInvoice` (upsert), and with a dot behind the type what is done to a document of that
+type (commit, void, unvoid): the part before the dot is the AvaTax document type, the rest keeps the links apart.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from connectors.avalara.client import AvalaraClient, Reply, wire
+from connectors.avalara.desk import MISSING, NOT_NOW, Desk, unvoid, void
 from connectors.avalara.documents import answer, code_of, committed, compare, kind, link, older, reference, same_status
 from connectors.avalara.errors import Fault, fault, judge
 from connectors.avalara.settings import AvalaraSettings
@@ -35,11 +36,6 @@ _CODE = re.compile(r"[A-Za-z0-9_.-]{1,50}")
 """Codes the library can put into an address unquoted; every Stripe id is one."""
 _SMALL = {"$include": "SummaryOnly"}
 """No lines in the answer: with thousands of them it would be megabytes."""
-_MISSING = ("EntityNotFound", "4")
-_CANCELLED = ("TransactionAlreadyCancelled", "198")
-_NOT_NOW = ("DocStatus", "InvalidDocumentStatus", "TransactionIsCommitted", "1309", "1313", "1314")
-"""The status does not allow a commit; which of them AvaTax gives for a committed document is not known."""
-
 Step: TypeAlias = Callable[[Job, Record], Awaitable[Outcome | None]]
 
 
@@ -56,7 +52,9 @@ class Avalara:
     def __init__(self, settings: AvalaraSettings, limit: Limit | None = None) -> None:
         self._settings, self._company, self._limit = settings, settings.company_code, limit
         self._client = AvalaraClient(settings, SLOTS)
-        # A job makes at most seven calls, and each ends by its deadline; the engine stops waiting at 0.8 of the lease.
+        self._desk = Desk(self._company, self._call)
+        # A job makes at most seven calls, and one or two for each return that goes with its invoice; each ends by its
+        # deadline. The engine stops waiting at 0.8 of the lease, and what was not done then is done the next time.
         lease = max(120.0, 9 * self._client.deadline)
         self.policy = Policy(kind="ledger", slots=SLOTS, lease=lease, unknown_wait=settings.unknown_wait)
 
@@ -132,13 +130,15 @@ class Avalara:
             case "commit":
                 return await self._commit(job, record)
             case "void":
-                return await self._void(job, record)
+                return await void(self._desk, job, record, self._upsert)
+            case "unvoid":
+                return await unvoid(self._desk, job, record)
             case "adopt":
                 return await self._linked(job, record)
         return Reject(
             "unknown_action",
             f"The AvaTax connector does not know the action {record.action!r}.",
-            "Whoever keeps the mappings: use upsert, commit or void.",
+            "Whoever keeps the mappings: use upsert, commit, void or unvoid.",
         )
 
     async def _upsert(self, job: Job, record: Record) -> Outcome:
@@ -156,7 +156,7 @@ class Avalara:
             "companyCode": self._company,
             "code": record.key,
             "type": kind(record),
-            "commit": self._commits(job),
+            "commit": self._commits(job, record),
             "referenceCode": reference(record.digest),
         }
         reply, refused = await self._call("create_transaction", body, _SMALL, write=True, expect=("DocStatus",))
@@ -167,48 +167,40 @@ class Avalara:
             return Retry("document_moved", "AvaTax says the document is there already, and then that it is not")
         return await self._settle(job, record, document)
 
-    def _commits(self, job: Job) -> bool:
-        """A document that is only made to be voided, or is committed by the next record, is not committed before."""
-        return self._settings.commit_on == "finalized" and job.records[-1].action == "upsert"
+    def _commits(self, job: Job, record: Record) -> bool:
+        """As the mapping says, else by the setting. A document that is only made to be voided, or is committed by a
+        later record, is not committed before."""
+        wanted = record.fields.get("commit", self._settings.commit_on == "finalized")
+        return bool(wanted) and not any(
+            r.key == record.key and kind(r) == kind(record) and r.action != "upsert" for r in job.records
+        )
 
     async def _settle(self, job: Job, record: Record, document: JSON, reply: Reply | None = None) -> Outcome:
         """Compare what AvaTax holds; commit it if that is all that is missing."""
         outcome = compare(record, document, reply)
-        if isinstance(outcome, Receipt) and self._commits(job) and document.get("status") in ("Saved", "Posted"):
+        if (
+            isinstance(outcome, Receipt)
+            and self._commits(job, record)
+            and document.get("status") in ("Saved", "Posted")
+        ):
             return await self._commit(job, record)
         return outcome
 
     async def _commit(self, job: Job, record: Record) -> Outcome:
-        reply, refused = await self._verb("commit_transaction", job, record, {"commit": True}, _MISSING + _NOT_NOW)
         code = code_of(job, record)
-        if refused is None:
-            return committed(record, reply.body, reply, code)
-        if refused.is_a(*_MISSING):
+        reply, refused = await self._desk.verb(
+            "commit_transaction", code, kind(record), {"commit": True}, MISSING + NOT_NOW
+        )
+        if refused is not None and refused.is_a(*MISSING):
             return Retry("document_missing", f"AvaTax has no document {code} to commit", None, answer({}, reply))
-        return committed(record, await self._read(job, record), reply, code)  # committed already is refused too: look
-
-    async def _void(self, job: Job, record: Record) -> Outcome:
-        if record.fields != {"code": "DocVoided"}:
-            return Reject(
-                "bad_void",
-                "A document may be voided only with the code DocVoided: DocDeleted would remove the evidence.",
-                "Whoever keeps the mappings: let the void record have the one field code: 'DocVoided'.",
-            )
-        reply, refused = await self._verb("void_transaction", job, record, dict(record.fields), _MISSING + _CANCELLED)
-        if refused is None:
-            return Receipt((link(record, reply.body),), answer=answer(reply.body, reply))
-        document = None if refused.is_a(*_MISSING) else await self._read(job, record)
-        if document is None:
-            missing = f"AvaTax has no document {code_of(job, record)} to void"
-            return Retry("document_missing", missing, None, answer({}, reply))
-        return Receipt((link(record, document),), answer=answer(document, reply), note="it was voided already")
-
-    async def _verb(
-        self, method: str, job: Job, record: Record, body: dict[str, Any], expect: tuple[str, ...]
-    ) -> tuple[Reply, Fault | None]:
-        params = {**_SMALL, "documentType": kind(record)}
-        where = (self._company, code_of(job, record))
-        return await self._call(method, *where, body, params, write=True, expect=expect)
+        document = (
+            reply.body if refused is None else await self._read(job, record)
+        )  # committed already is refused: look
+        outcome = committed(record, document, reply, code)
+        if isinstance(outcome, Receipt):
+            for one in record.fields.get("returns") or []:
+                await self._desk.settle(one)
+        return outcome
 
     async def _linked(self, job: Job, record: Record) -> Outcome:
         """The document that a person linked, which must be there. Its link stays what it is."""
@@ -223,10 +215,7 @@ class Avalara:
 
     async def _read(self, job: Job, record: Record) -> JSON:
         """The document, or None if AvaTax has none. Raises `OutcomeError` when it cannot tell."""
-        method = "get_transaction_by_code_and_type"
-        where = (self._company, code_of(job, record), kind(record))
-        reply, missing = await self._call(method, *where, _SMALL, write=False, expect=_MISSING)
-        return None if missing else reply.body
+        return await self._desk.read(code_of(job, record), kind(record))
 
     async def _found(self, job: Job, record: Record) -> Outcome | None:
         """One record after an unknown call: done, None to send again, or another outcome."""
@@ -235,14 +224,18 @@ class Avalara:
         document = await self._read(job, record)
         if document is None or (record.action == "upsert" and older(record, document)):
             return None
-        status = document.get("status")
+        status, returns = document.get("status"), record.fields.get("returns") or []
         match record.action:
             case "upsert":
                 return await self._settle(job, record, document)
             case "commit":
                 known = committed(record, document, code=code_of(job, record))
-                return None if status in ("Saved", "Posted") else known
-        return Receipt((link(record, document),), answer=answer(document)) if status == "Cancelled" else None
+                kept_back = status in ("Saved", "Posted") or await self._desk.any_in(returns, ("Saved", "Posted"))
+                return None if kept_back else known
+            case "void":
+                in_force = status != "Cancelled" or await self._desk.any_in(returns, ("Saved", "Posted", "Committed"))
+                return None if in_force else Receipt((link(record, document),), answer=answer(document))
+        return None  # put back in force: to do that again is safe, and looks first
 
 
 def _by_a_person(record: Record, cause: str) -> Reject:

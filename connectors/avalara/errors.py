@@ -209,6 +209,11 @@ def judge(exchange: Exchange, *, write: bool) -> Outcome:
             return _reject(rule, found, answer)
 
 
+def locked(answer: Answer) -> Reject:
+    """A document that was filed, where the mapping has no reversal for it."""
+    return Reject("CannotModifyLockedTransaction", _LOCKED.cause, _LOCKED.fix, answer)
+
+
 def _reject(rule: Rule, found: Fault, answer: Answer) -> Reject:
     named = f" Field: {', '.join(found.fields)}." if found.fields else ""
     words = f" AvaTax says: {_EMAIL.sub('<e-mail>', found.text)[:300]}" if rule.show and found.text else ""

@@ -29,7 +29,19 @@ def _url_safe(value: str) -> str:
 Required = BeforeValidator(_given)
 
 
-class AvalaraSettings(VendorSettings):
+class Situation(VendorSettings):
+    """Who decides the tax: the one AvaTax setting that the whole hub must know."""
+
+    model_config = SettingsConfigDict(env_prefix="HUB_AVALARA_")
+
+    tax: Literal["record", "calculate"] = Field(
+        "record",
+        description="record: Stripe decides the tax, AvaTax keeps the books of it. calculate: AvaTax decides, the hub "
+        "writes its tax on every draft (HUB_STRIPE_API_KEY must be allowed to write invoices).",
+    )
+
+
+class AvalaraSettings(Situation):
     """One AvaTax account and company. Use separate hubs for test and live mode: they are different AvaTax accounts.
 
     The mappings read `settings.avalara_commit_on` and `settings.avalara_ship_from_*`.
@@ -52,6 +64,11 @@ class AvalaraSettings(VendorSettings):
     )
     commit_on: Literal["finalized", "paid"] = Field(
         "finalized", description="When a document is committed, i.e. reported: when the invoice is finalized, or paid."
+    )
+    uncollectible: Literal["none", "void", "bad_debt"] = Field(
+        "none",
+        description="What an uncollectible invoice does to its document: none; void (undone if it is paid after all); "
+        "or bad_debt, a ReturnInvoice over what was open (voided if it is paid).",
     )
     rate: float | None = Field(
         10.0, gt=0, le=1000, description="Most calls a second of all processes. Avalara publishes no number: a guess."

@@ -310,6 +310,20 @@ async def test_amounts_that_avatax_does_not_record_are_told(there: World) -> Non
     assert (outcome.code, "totalTax is 0, wanted 9.00" in outcome.cause) == ("amounts_differ", True)
 
 
+async def test_an_invoice_of_1001_lines_is_booked_whole_with_one_call(there: World) -> None:
+    """1,001 lines of 1.00 with 0.09 each: 1,001.00 and 90.09."""
+    lines = [line(f"il_{i}", "1.00", "0.09") for i in range(1001)]
+    (outcome,) = await there.destination().send([job(record(*lines))])
+    assert isinstance(outcome, Receipt)
+    assert there.spoiler.paths() == ["POST transactions/create"]
+    document = there.only()
+    assert (len(document["lines"]), Decimal(document["totalAmount"]), document["totalTax"]) == (
+        1001,
+        Decimal(1001),
+        "90.09",
+    )
+
+
 async def test_too_many_lines_are_not_even_sent(there: World) -> None:
     lines = [line(str(i), "1", "0") for i in range(15_001)]
     outcome = await send(there.destination(), record(*lines))

@@ -383,3 +383,26 @@ def test_the_face_towards_the_sandbox() -> None:
     with pytest.raises(ValueError, match="no refusal"):
         one.refusal("else")
     assert one.state() == {"documents": [], "superseded": []}
+
+
+def test_people_edit_remove_duplicate_void_and_lock_in_avataxs_own_console(there: World, sdk: AvataxClient) -> None:
+    """100.00 with 9.00; then a person makes it 120.00, and its tax 7.77."""
+    for code in ("in_1", "in_2"):
+        made(sdk.create_transaction(model("100", code=code, type="SalesInvoice", commit=True)))
+    simulator = there.simulator
+    simulator.edit("in_1", amount=Decimal(120))
+    simulator.edit("in_1", tax=Decimal("7.77"))
+    edited = next(d for d in there.documents() if d["code"] == "in_1")
+    assert (Decimal(edited["totalAmount"]), edited["totalTax"], edited["version"]) == (Decimal(120), "7.77", 3)
+    assert len(simulator.state()["superseded"]) == 2
+    simulator.duplicate("in_2", "INV-2")
+    simulator.remove("in_2")
+    simulator.void("INV-2")
+    simulator.lock("in_1")
+    assert {d["code"]: (d["status"], d["locked"]) for d in there.documents()} == {
+        "in_1": ("Committed", True),
+        "INV-2": ("Cancelled", False),
+    }
+    assert refused(sdk.void_transaction(COMPANY_CODE, "in_1", {"code": "DocVoided"}))[1] == (
+        "CannotModifyLockedTransaction"
+    )

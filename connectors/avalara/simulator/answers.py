@@ -8,7 +8,7 @@ from typing import Any
 
 from connectors.avalara.simulator.documents import Document
 from connectors.avalara.simulator.problems import Problem
-from connectors.avalara.simulator.taxes import TAX_CODES, Detail, TaxedLine
+from connectors.avalara.simulator.taxes import TAX_CODES, Detail, TaxedLine, region_of
 
 INCLUDES = (
     "lines",
@@ -126,13 +126,17 @@ def _line(doc: Document, index: int, source: Mapping[str, Any], taxed: TaxedLine
         "taxOverrideReason": override.get("reason", ""),
     }
     if detailed:
-        body["details"] = [_detail(d) for d in taxed.details]
+        addresses = source.get("addresses") or doc.model.get("addresses") or {}
+        where = addresses.get("shipTo") or addresses.get("singleLocation") or {}
+        body["details"] = [_detail(d, where) for d in taxed.details]
     return body
 
 
-def _detail(detail: Detail) -> dict[str, Any]:
+def _detail(detail: Detail, where: Mapping[str, Any]) -> dict[str, Any]:
     place = detail.place
     return {
+        "country": str(where.get("country") or "US").upper(),
+        "region": region_of(where),
         "jurisCode": place.name[:10],
         "jurisName": place.name,
         "jurisType": place.juris_type,
@@ -191,6 +195,7 @@ def plain(doc: Document) -> dict[str, Any]:
         "version": doc.version,
         "locked": doc.locked,
         "date": doc.model["date"].isoformat(),
+        "taxDate": doc.tax_date.isoformat(),
         "currencyCode": doc.model.get("currencyCode", "USD"),
         "customerCode": doc.model["customerCode"],
         "referenceCode": doc.model.get("referenceCode", ""),

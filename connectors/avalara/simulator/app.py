@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from random import Random
 from typing import Any
 
@@ -78,6 +80,42 @@ class AvalaraSimulator:
             "documents": [answers.plain(d) for d in self.store.latest.values()],
             "superseded": [answers.plain(d) for d in self.store.superseded],
         }
+
+    # What people do in AvaTax's own console: for tests that look for it. By the document's code and type.
+
+    def edit(
+        self, code: str, kind: str = "SalesInvoice", *, amount: Decimal | None = None, tax: Decimal | None = None
+    ) -> None:
+        """Adjust a committed document: its first line makes the document's total amount, or total tax, what is given.
+        A new version, as AvaTax makes it, under its own id."""
+        old = self.store.get(COMPANY_CODE, code, kind)
+        lines = [dict(line) for line in old.model["lines"]]
+        if amount is not None:
+            lines[0]["amount"] += amount - old.total_amount
+        if tax is not None:
+            lines[0]["taxOverride"] = {
+                "type": "TaxAmount",
+                "taxAmount": old.lines[0].tax + tax - old.total("tax"),
+                "reason": "adjusted by a person",
+            }
+        self.store.adjust(old, self._made({**old.model, "lines": lines}, like=old), "Other", "adjusted by a person")
+
+    def remove(self, code: str, kind: str = "SalesInvoice") -> None:
+        """As if it had never been: no trace is left."""
+        del self.store.latest[self.store.get(COMPANY_CODE, code, kind).key]
+
+    def duplicate(self, code: str, new_code: str, kind: str = "SalesInvoice") -> None:
+        """The same content once more, under another code."""
+        old = self.store.get(COMPANY_CODE, code, kind)
+        self.store.create(replace(old, id=self._new_id(), code=new_code))
+
+    def void(self, code: str, kind: str = "SalesInvoice") -> None:
+        """Cancel it."""
+        self.store.void(self.store.get(COMPANY_CODE, code, kind), "DocVoided")
+
+    def lock(self, code: str, kind: str = "SalesInvoice") -> None:
+        """As when the return it is on was filed."""
+        self.store.lock(self.store.get(COMPANY_CODE, code, kind), on=True)
 
     def refusal(self, kind: str) -> tuple[int, dict[str, str], bytes]:
         if kind == "expired":

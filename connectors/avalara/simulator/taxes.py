@@ -11,7 +11,7 @@ which line the cent goes is not known: here the last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
@@ -108,11 +108,16 @@ _TABLE: dict[tuple[str, str | None], tuple[Jurisdiction, ...]] = {
 _DE_LOWERED = (date(2020, 7, 1), date(2020, 12, 31), _vat("GERMANY", ".16"))
 
 
+def region_of(address: Mapping[str, Any]) -> str:
+    """The state or province in two letters, if it is one of those in the table."""
+    region = str(address.get("region") or "")
+    return _REGIONS.get(region.lower(), region.upper())
+
+
 def rates(address: dict[str, Any], day: date, *, vat_id: bool) -> tuple[Jurisdiction, ...]:
     """The jurisdictions of a place on a day; empty: no nexus there."""
     country = str(address.get("country") or "US").upper()
-    region = str(address.get("region") or "")
-    region = _REGIONS.get(region.lower(), region.upper())
+    region = region_of(address)
     found = _TABLE.get((country, region)) or _TABLE.get((country, None), ())
     if country == "DE" and _DE_LOWERED[0] <= day <= _DE_LOWERED[1]:
         found = (_DE_LOWERED[2],)
@@ -123,8 +128,7 @@ def rates(address: dict[str, Any], day: date, *, vat_id: bool) -> tuple[Jurisdic
 
 def taxable_share(address: dict[str, Any], tax_code: str) -> Decimal:
     """Which part of an amount this code makes taxable: none, all, or 80 % (software as a service in Texas)."""
-    region = str(address.get("region") or "")
-    region = _REGIONS.get(region.lower(), region.upper())
+    region = region_of(address)
     if tax_code == "NT" or (tax_code in SAAS and region == "CA"):
         return ZERO
     return Decimal("0.8") if tax_code in SAAS and region == "TX" else Decimal(1)
