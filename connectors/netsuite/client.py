@@ -109,11 +109,15 @@ class NetSuiteClient(NetSuiteRestApi):  # type: ignore[misc] # the library has n
         key: str = "",
         params: Mapping[str, str] | None = None,
         body: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """One request. Raises `OutcomeError`: `Retry` if it surely did not arrive, `Unknown` if a write may have."""
+        """One request; `headers` come on top of the library's. Raises `OutcomeError`: `Retry` if it surely did not
+        arrive, `Unknown` if a write may have."""
         content = None if body is None else dumps(body).encode()
         try:
-            response = await self.request(method, subpath, params=dict(params or {}), content=content)
+            response = await self.request(
+                method, subpath, params=dict(params or {}), content=content, headers=dict(headers or {})
+            )
         except NOT_SENT as error:
             raise OutcomeError(
                 Retry("UNREACHABLE", f"NetSuite could not be reached: {type(error).__name__}")
@@ -122,8 +126,8 @@ class NetSuiteClient(NetSuiteRestApi):  # type: ignore[misc] # the library has n
             reason = f"no reply from NetSuite: {type(error).__name__}"
             lost = Unknown(reason) if method != "GET" else Retry("NO_REPLY", reason)
             raise OutcomeError(lost) from error
-        headers = {name: response.headers[name] for name in KEPT if name in response.headers}
-        return Reply(response.status_code, headers, response.text, record, key)
+        kept = {name: response.headers[name] for name in KEPT if name in response.headers}
+        return Reply(response.status_code, kept, response.text, record, key)
 
     async def close(self) -> None:
         await self._http.aclose()

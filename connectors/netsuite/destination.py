@@ -3,8 +3,8 @@
 Actions of a record (`action` in a mapping):
 
     upsert   PUT by external id: create it or make it so
-    void     take out of use. `creditMemo`: a credit memo over what is open of an invoice that Stripe has voided,
-             written like `upsert`: NetSuite's REST service has no verb that voids a transaction. Any other record (a
+    void     take out of use. A transaction (`creditMemo:void`, over what is open of an invoice that Stripe has
+             voided) is written like `upsert`: NetSuite's REST service has no verb that voids. Any other record (a
              customer made inactive): PATCH by external id if it exists; if it does not, there is nothing to do
     adopt    the record that a person linked by its internal id gets our external id and nothing else (PATCH by internal
              id); from then on it is written by external id like any other
@@ -20,26 +20,37 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
+from connectors.netsuite import periods
 from connectors.netsuite.client import NetSuiteClient
 from connectors.netsuite.compare import holds
+from connectors.netsuite.document import (
+    ADDRESSES,
+    TRANSACTIONS,
+    differs,
+    expected,
+    fields_of,
+    kind_of,
+    refused,
+    with_numbers,
+)
 from connectors.netsuite.errors import ALREADY_EXISTS, Reply, judge
 from connectors.netsuite.limit import Limit
 from connectors.netsuite.settings import NetSuiteSettings
 from connectors.netsuite.wire import loads
 from hub.destination import Destination, Policy
 from hub.destination import Limit as SharedLimit
-from hub.errors import Answer, Outcome, OutcomeError, Receipt, Reject, Retry, Unknown
+from hub.errors import Answer, Defer, Outcome, OutcomeError, Receipt, Reject, Retry, Unknown
 from hub.model import ADOPT, REVIVE, VOIDED, Job, Link, Record
 
 NAME = "netsuite"
 T = TypeVar("T")
 ACTIONS = ("upsert", "void", REVIVE)
-ACTIVE = {"isInactive": False}
-"""What `revive` writes."""
 REQUESTS_A_SEND = 4
-"""Most requests of one send at their full timeout: customer, invoice, payment or credit memo, and one look."""
+"""So many requests of one send may take their full timeout; then it is over, and what became of it is looked up."""
 KEPT_LINES = frozenset({"currencyList", "addressBook"})
 """Sublists that people extend in NetSuite: our lines are added or updated by their key, theirs are left alone."""
+_DID = ("written", "nothing", "found", "given")
+"""What an ordinary write says it did: no need for a note in the receipt."""
 
 
 def create(settings: NetSuiteSettings, limit: SharedLimit | None = None) -> Destination:
@@ -62,7 +73,9 @@ class NetSuite:
         rng: random.Random | None = None,
     ) -> None:
         self._client = NetSuiteClient(settings, limit or Limit(settings.concurrency), clock=clock, shared=shared)
-        self._settings = settings
+        self._settings, self._clock = settings, clock
+        self._periods: dict[str, tuple[float, periods.Period | None]] = {}
+        """Month -> until when it is taken as known, and its open period."""
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, protects nothing
         self._send_limit = REQUESTS_A_SEND * settings.request_timeout
         self.policy = Policy(
@@ -105,50 +118,142 @@ class NetSuite:
     async def _write(self, job: Job) -> Receipt:
         links: list[Link] = []
         written: list[dict[str, Any]] = []
+        notes: list[str] = []
+        for record in job.records:
+            problem = refused(record)  # of all of them before the first is sent
+            if problem is not None:
+                raise OutcomeError(problem)
         for record in job.records:
             if record.link is not None and record.link.digest == record.digest:
                 written.append({"record": record.record, "key": record.key, "did": "nothing: already as wanted"})
                 continue
-            vendor_id, did = await (self._adopt(record) if record.action == ADOPT else self._put(record))
+            if record.action == ADOPT:
+                vendor_id, did = await self._adopt(record)
+            else:
+                # A parent that an earlier attempt has written is not written again: the rest of that attempt failed.
+                there = await self._there(record) if job.attempt > 1 and record is not job.records[-1] else None
+                vendor_id, did = there or await self._put(record)
             if vendor_id:
                 links.append(_link(record, vendor_id))
             written.append({"record": record.record, "key": record.key, "id": vendor_id, "did": did})
-        return Receipt(tuple(links), answer=Answer(status=204, detail={"records": written}))
+            notes += [] if did.startswith(_DID) else [f"{record.record} {record.key}: {did}"]
+        return Receipt(
+            tuple(links), answer=Answer(status=204, detail={"records": written}), note="; ".join(notes) or None
+        )
 
     async def _put(self, record: Record) -> tuple[str, str]:
         """Writes one record: its internal id (empty if there is none), and what was done in a word."""
         if record.action not in ACTIONS:
             raise OutcomeError(_unknown_action(record))
-        updating = record.action == REVIVE or (record.action == "void" and record.record != "creditMemo")
-        reply = await self._client.call(
-            "PATCH" if updating else "PUT",
-            _path(record),
-            record=record.record,
-            key=record.key,
-            params=_replace(record),
-            body=_fields(record),
-        )
-        if 200 <= reply.status < 300 and not reply.is_page:
+        updating = record.action == REVIVE or (record.action == "void" and kind_of(record) not in TRANSACTIONS)
+        did, fields = "written", fields_of(record, self._settings)
+        if ADDRESSES in fields and record.link is not None:
+            fields = with_numbers(fields, await self._read(record))
+        if self._settings.closed_period == "next_period" and "tranDate" in fields:
+            fields, did = await self._in_period(fields)
+        reply = await self._send_fields(record, fields, updating=updating)
+        outcome = self._judged(reply)
+        if isinstance(outcome, Reject) and outcome.code == periods.REFUSED and "tranDate" in fields:
+            fields, did = await self._into_open_period(fields, outcome)
+            reply = await self._send_fields(record, fields, updating=updating)
+            outcome = self._judged(reply)
+            if isinstance(outcome, Reject) and outcome.code == periods.REFUSED:
+                outcome = periods.held(outcome, record.fields, self._settings.closed_period, None)
+        if outcome is None:
             vendor_id = _id_in(reply)
             if vendor_id is None:
                 raise OutcomeError(Unknown("NetSuite did not say which record it wrote", answer=reply.answer()))
-            return vendor_id, "written"
+            await self._check_total(record, vendor_id)
+            return vendor_id, did
         if record.action == "void" and updating and reply.status == 404 and not reply.is_page:
             return "", "nothing: it is not in NetSuite"
-        outcome = judge(reply, writing=True, rng=self._rng)
         if isinstance(outcome, Reject) and outcome.code == ALREADY_EXISTS:
             # Either an earlier attempt of ours has landed while this one ran, or a stranger has the name.
             found = await self._read(record)
             if found is not None:
-                if holds(record.fields, found):
-                    return str(found.get("id", "")), "found: an earlier attempt had landed"
+                if holds(fields, found):
+                    return _checked(record, found), "found: an earlier attempt had landed"
                 outcome = Retry(ALREADY_EXISTS, "it was created at the same moment", answer=reply.answer())
         raise OutcomeError(outcome)
+
+    async def _there(self, record: Record) -> tuple[str, str] | None:
+        """The record, if NetSuite holds it exactly as wanted."""
+        found = await self._read(record)
+        if found is None or not holds(fields_of(record, self._settings), found):
+            return None
+        return _checked(record, found), "found: an earlier attempt had landed"
+
+    async def _send_fields(self, record: Record, fields: Mapping[str, Any], *, updating: bool) -> Reply:
+        return await self._client.call(
+            "PATCH" if updating else "PUT",
+            _path(record),
+            record=kind_of(record),
+            key=record.key,
+            params=_replace(record, fields),
+            body=fields,
+        )
+
+    def _judged(self, reply: Reply) -> Outcome | None:
+        """None: it was done."""
+        if 200 <= reply.status < 300 and not reply.is_page:
+            return None
+        return judge(reply, writing=True, rng=self._rng)
+
+    async def _into_open_period(self, fields: Mapping[str, Any], reject: Reject) -> tuple[dict[str, Any], str]:
+        """The fields by the policy for closed periods, and what that means. Raises the dead letter where it ends."""
+        policy = self._settings.closed_period
+        period = await self._open_period(fields["tranDate"]) if policy != "hold" else None
+        if period is None or fields.get("postingPeriod") == {"id": period.id}:
+            raise OutcomeError(periods.held(reject, fields, policy, period))
+        return periods.moved(fields, policy, period)
+
+    async def _in_period(self, fields: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """The fields with the posting period, if that of the date is closed."""
+        day = fields["tranDate"]
+        until, period = self._periods.get(day[:7], (0.0, None))
+        if until < self._clock():
+            period = await self._open_period(day)
+            self._periods[day[:7]] = (self._clock() + periods.REMEMBERED, period)
+        if period is None or period.first_day <= day:
+            return fields, "written"
+        return periods.moved(fields, "next_period", period)
+
+    async def _open_period(self, day: str) -> periods.Period | None:
+        """The first open accounting period that does not end before this day."""
+        reply = await self._client.call(
+            "POST",
+            periods.SUITEQL,
+            record="accountingperiod",
+            params={"limit": "1"},
+            body=periods.question(day),
+            headers=periods.HEADERS,
+        )
+        if reply.status != 200 or reply.is_page:
+            raise OutcomeError(judge(reply, writing=False, rng=self._rng))
+        return periods.first(reply.text)
+
+    async def _check_total(self, record: Record, vendor_id: str) -> None:
+        """One GET of one field: scripts, tax bundles and rounding in the account can make another total of our rows. If
+        it cannot be read the write counts as unknown: `find` reads it, and nothing is written twice."""
+        if expected(record) is None or not self._settings.read_back:
+            return
+        kind = kind_of(record)
+        unread = Unknown(f"{kind} {record.key} is written, but its total could not be read")
+        try:
+            reply = await self._client.call(
+                "GET", f"/record/v1/{kind}/{vendor_id}", record=kind, key=record.key, params={"fields": "total"}
+            )
+        except OutcomeError as error:
+            raise OutcomeError(error.outcome if isinstance(error.outcome, Defer) else unread) from error
+        if reply.status != 200 or reply.is_page:
+            outcome = judge(reply, writing=False, rng=self._rng)
+            raise OutcomeError(outcome if isinstance(outcome, Defer) else unread)
+        _checked(record, {**loads(reply.text), "id": vendor_id})
 
     async def _adopt(self, record: Record) -> tuple[str, str]:
         """Gives the linked record our external id, unless it bears another: that may be somebody else's key to it."""
         number = record.link.vendor_id if record.link is not None else ""
-        where = f"/record/v1/{record.record}/{number}"
+        where = f"/record/v1/{kind_of(record)}/{number}"
         if not (number.isascii() and number.isdigit()):
             raise OutcomeError(_wrong_link(record, "LINK_MALFORMED", f"{number!r} is not an internal id, a number"))
         reply = await self._client.call("GET", where, record=record.record, key=record.key)
@@ -176,8 +281,9 @@ class NetSuite:
             if record.link is not None and record.link.digest == record.digest:
                 continue
             found = await self._read(record)
-            if found is None or not holds(_fields(record), found):
+            if found is None or not holds(fields_of(record, self._settings), found):
                 return None
+            _checked(record, found)
             if record.action == ADOPT and record.link is not None and str(found["id"]) != record.link.vendor_id:
                 return None
             links.append(_link(record, str(found["id"])))
@@ -186,7 +292,7 @@ class NetSuite:
     async def _read(self, record: Record) -> Mapping[str, Any] | None:
         """The record with its lines, or None if there is none with exactly this external id."""
         reply = await self._client.call(
-            "GET", _path(record), record=record.record, key=record.key, params={"expandSubResources": "true"}
+            "GET", _path(record), record=kind_of(record), key=record.key, params={"expandSubResources": "true"}
         )
         if reply.status == 404 and not reply.is_page:
             return None
@@ -197,21 +303,23 @@ class NetSuite:
         return found if isinstance(found, dict) and found.get("externalId") == record.key and found.get("id") else None
 
 
+def _checked(record: Record, found: Mapping[str, Any]) -> str:
+    """The internal id, once the total is what it must be. Raises the dead letter."""
+    vendor_id = str(found.get("id", ""))
+    problem = differs(record, vendor_id, found.get("total"))
+    if problem is not None:
+        raise OutcomeError(problem)
+    return vendor_id
+
+
 def _path(record: Record) -> str:
-    return f"/record/v1/{record.record}/eid:{record.key}"
+    return f"/record/v1/{kind_of(record)}/eid:{record.key}"
 
 
-def _fields(record: Record) -> Mapping[str, Any]:
-    return ACTIVE if record.action == REVIVE else record.fields
-
-
-def _replace(record: Record) -> dict[str, str]:
+def _replace(record: Record, fields: Mapping[str, Any]) -> dict[str, str]:
     """`?replace=item,apply`: without it a repeated PUT adds our lines to those already there and doubles the amount."""
-    names = [
-        name
-        for name, value in record.fields.items()
-        if isinstance(value, Mapping) and "items" in value and name not in KEPT_LINES
-    ]
+    kept = KEPT_LINES if record.link is not None else KEPT_LINES - {ADDRESSES}  # a new customer has no others
+    names = [n for n, value in fields.items() if isinstance(value, Mapping) and "items" in value and n not in kept]
     return {"replace": ",".join(names)} if names else {}
 
 

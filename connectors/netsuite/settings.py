@@ -73,6 +73,39 @@ class NetSuiteSettings(VendorSettings):
         description="How long to wait before looking what became of a lost write; NetSuite stops after 15 min.",
     )
 
+    # How documents are booked ---------------------------------------------------------------------------------------
+    tax: Literal["line", "suitetax"] = Field(
+        default="line",
+        description="line: Stripe's tax as lines on the tax item. suitetax: as SuiteTax's details of each line.",
+    )
+    disable_tax_field: str = Field(
+        default="",
+        pattern="^(custbody_[a-z0-9_]+)?$",
+        description="Field that keeps an installed tax bundle off our documents; it is sent as true. Avalara's:"
+        " custbody_ava_disable_tax_calculation.",
+    )
+    closed_period: Literal["hold", "next_period", "redate"] = Field(
+        default="hold",
+        description="A date in a closed period: hold (finance decides), next_period (keep the date, post to the next"
+        " open one), redate (first open day).",
+    )
+    write_off: Literal["none", "write_off"] = Field(
+        default="none", description="An invoice marked uncollectible: none (it stays open), write_off (bad debt)."
+    )
+    exchange_rates: Literal["netsuite", "stripe"] = Field(
+        default="netsuite",
+        description="Rate of payments, refunds and disputes: NetSuite's table, or Stripe's own conversion where it was"
+        " into the base currency.",
+    )
+    service_dates: bool = Field(
+        default=True,
+        description="Send from when to when a line is, for revenue recognition (needs Advanced Revenue Management;"
+        " without it: false).",
+    )
+    read_back: bool = Field(
+        default=True, description="Read each document's total after the write (one GET) and compare it with Stripe's."
+    )
+
     @model_validator(mode="after")
     def _complete(self) -> NetSuiteSettings:
         wanted = OAUTH2 if self.auth == "oauth2" else TOKEN

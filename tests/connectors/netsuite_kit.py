@@ -95,10 +95,28 @@ def own_mappings(folder: Path) -> Mappings:
     return load(folder)
 
 
-def make(mappings: Mappings, name: str, **roots: Any) -> Record:
-    made = mappings.for_destination("netsuite")[name].apply({"event": None, **roots}, {"timezone": "UTC"})
-    assert not isinstance(made, Skip)
+def make(mappings: Mappings, name: str, *, settings: dict[str, Any] | None = None, **roots: Any) -> Record:
+    """One record. A need that is not given is null, or an empty list."""
+    mapping = mappings.for_destination("netsuite")[name]
+    needs: dict[str, Any] = {n.name: [] if n.by else None for n in mapping.needs}
+    made = mapping.apply({"event": None, **needs, **roots}, {"timezone": "UTC", **(settings or {})})
+    assert not isinstance(made, Skip), made.reason
     return made
+
+
+def payment(amount: int, **changes: Any) -> dict[str, Any]:
+    """An InvoicePayment of `in_1`, paid on 2026-01-11."""
+    return {
+        "id": "inpay_1",
+        "object": "invoice_payment",
+        "invoice": "in_1",
+        "amount_paid": amount,
+        "currency": "eur",
+        "status": "paid",
+        "status_transitions": {"paid_at": 1768089600},
+        "payment": {"type": "payment_intent", "payment_intent": "pi_1"},
+        **changes,
+    }
 
 
 def job(*records: Record) -> Job:

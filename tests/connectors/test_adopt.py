@@ -19,7 +19,8 @@ from hub import operate
 from hub.db import Database
 from hub.model import ADOPT, ADOPTED, LINKED, Job, Link, Record
 from tests.conftest import Clock
-from tests.connectors.contract import SETTINGS, Rig, books, mappings, stored
+from tests.connectors.contract import SETTINGS, Rig, mappings, stored
+from tests.connectors.happenings import books
 from tests.engine import Engine, around, event
 from tests.filling import execute
 from tests.serving import served
@@ -97,6 +98,11 @@ def gmbh(name: str, **more: Any) -> dict[str, Any]:
 
 PAID = next(e for e in reversed(books().events) if e["type"] == "invoice.paid")
 INVOICE = PAID["data"]["object"]
+PAYMENT = next(
+    e["data"]["object"]
+    for e in books().events
+    if e["type"] == "invoice_payment.paid" and e["data"]["object"]["invoice"] == INVOICE["id"]
+)
 CUSTOMER = dict(books().objects[INVOICE["customer"]])
 
 
@@ -140,8 +146,8 @@ async def test_a_payment_is_applied_to_the_linked_netsuite_invoice(rig: Rig, db:
     )  # fmt: skip
     await engine.accept(event("evt_f", "invoice.finalized", INVOICE))
     await kill(engine, 2)
-    await link(engine, 2, number)
-    await engine.accept(event("evt_p", "invoice.paid", INVOICE))
+    await link(engine, 2, number, record="invoice")
+    await engine.accept(event("evt_p", "invoice_payment.paid", PAYMENT))
     await rig.fault("lost_reply", match="/record/v1/invoice/", nth=2)  # it is read, then given our key
     await engine.drain()
     assert await engine.states() == ["done", "done", "unknown"]

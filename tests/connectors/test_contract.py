@@ -19,9 +19,7 @@ from hub.destination import Policy
 from hub.errors import Defer, Outcome, OutcomeError, Receipt, Reject, Retry, Unknown
 from hub.model import Batch, Job, Record
 from tests.connectors.contract import (
-    EMAIL,
     JOBS,
-    NAME,
     ONE_EACH,
     PERSONAL,
     RIGS,
@@ -31,6 +29,7 @@ from tests.connectors.contract import (
     mapped_job,
     stored,
 )
+from tests.connectors.happenings import EMAIL, NAME
 from tests.serving import served
 
 
@@ -136,7 +135,7 @@ async def test_a_reply_lost_after_the_write_is_never_taken_for_either_and_ends_w
     rig: Rig, case: Case, how: str, wanted: Any
 ) -> None:
     destination, what = made(rig, case), case.make()
-    for nth in range(1, case.calls + 1):
+    for nth in range(1, case.calls + case.looks + 1):
         await rig.side("POST", "/reset")
         await rig.fault(how, times=rig.kind.tries, nth=nth)
         outcome = await rig.send(destination, what)
@@ -150,7 +149,7 @@ async def test_a_reply_lost_after_the_write_is_never_taken_for_either_and_ends_w
 @every_job
 async def test_what_landed_before_a_lost_reply_is_found_without_writing_again(rig: Rig, case: Case) -> None:
     destination, what = made(rig, case), case.make()
-    await rig.fault("lost_reply", times=rig.kind.tries, nth=case.calls)
+    await rig.fault("lost_reply", times=rig.kind.tries, nth=case.calls + case.looks)
     assert doubtful(await rig.send(destination, what), what)
     before = await rig.written()
     assert isinstance(await rig.settle(destination, what), Receipt)
@@ -165,7 +164,7 @@ async def test_what_did_not_arrive_is_never_a_receipt_and_a_plain_send_mends_it(
 ) -> None:
     destination, what = made(rig, case), case.make()
     more: dict[str, Any] = {"status": 500, "body": "oops"} if how == "status" else {}
-    for nth in range(1, case.calls + 1):
+    for nth in range(1, case.calls + case.looks + 1):
         await rig.side("POST", "/reset")
         await rig.fault(how, times=rig.kind.tries, nth=nth, **more)
         outcome = await rig.send(destination, what)

@@ -67,6 +67,10 @@ TABLE = [
         "The account is currently unavailable while we undergo our regularly scheduled maintenance.",
         Unknown, "UNAVAILABLE",
     ),
+    (401, "INVALID_LOGIN_ATTEMPT", "Invalid login attempt.", Defer, "INVALID_LOGIN"),
+    (400, "USER_ERROR", ERROR + "ConcurrentModificationException", Retry, "RECORD_CHANGED"),
+    (400, "USER_ERROR", ERROR + "java.lang.NullPointerException", Unknown, "UNEXPECTED_ERROR"),
+    (400, "USER_ERROR", "Search error occurred: Field 'foo' not found.", Reject, "BAD_REQUEST"),
     (502, "", "", Unknown, "HTTP_502"),
     (503, "", "", Unknown, "HTTP_503"),
     (504, "", "", Unknown, "HTTP_504"),
@@ -211,7 +215,7 @@ async def test_a_refused_parent_stops_what_depends_on_it() -> None:
     with world() as w:
         destination = w.destination()
         bad = record({"companyName": "A" * 84, "subsidiary": {"id": "1"}})
-        outcome = await send(destination, bad, record({"payment": 1}, "customerPayment", key="stripe_pay_1"))
+        outcome = await send(destination, bad, record({"payment": 1}, "customerPayment", key="stripe_inpay_1"))
         await destination.close()
         assert w.tap.calls("customerPayment") == []
     assert isinstance(outcome, Reject)
