@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -36,8 +37,10 @@ WRITES = {
     "avalara": r"^/api/v2/(transactions/|companies/.+/(void|commit))",
     "s3": r"\.parquet$",
 }
-STORY = 300 * 86400
-"""The lives begin this many seconds ago: they take about nine months, and nothing is dated in the future."""
+STORY = 310 * 86400
+"""The lives begin this many seconds ago: they take about nine and a half months, and nothing is dated in the future."""
+TAXING = 30.0
+"""Seconds that business waits for the hub to write tax on a draft."""
 QUIET = 600
 """Seconds after which a demo that does not settle is called stuck."""
 
@@ -51,6 +54,8 @@ class Options:
     lost_replies: float
     duplicates: float = 0.1
     disorder: float = 0.3
+    calculate: bool = True
+    """Whether the hub puts tax on drafts. Then business waits for it: an hour of a draft's passes in no time here."""
 
 
 async def demo(options: Options, console: Console, *, quiet: bool) -> tuple[dict[str, Any], TieOut]:
@@ -84,6 +89,7 @@ async def through(options: Options, dsn: str, folder: Path, started: float, say:
     sandbox_port, hub_port = common.free_port(), common.free_port()
     sandbox_url, hub_url = f"http://127.0.0.1:{sandbox_port}", f"http://127.0.0.1:{hub_port}"
     env = _environment(dsn, sandbox_url, hub_port)
+    env["HUB_AVALARA_TAX"] = "calculate" if options.calculate else "record"
     application = create(seed=options.seed, clock=time.time, business_start=int(time.time()) - STORY)
     stripe: Any = application.simulators["stripe"]
     await migrate_in_child(dsn, env)
@@ -102,6 +108,7 @@ async def through(options: Options, dsn: str, folder: Path, started: float, say:
         sending = asyncio.create_task(sender.run())
         db = await Database.connect(dsn, size=2)
         try:
+            drafts = Drafts(stripe)
             business = Business(stripe, random.Random(options.seed))  # noqa: S311 - makes up customers
             for now in business.live(options.customers):
                 day = datetime.fromtimestamp(now, UTC).date()
@@ -109,15 +116,54 @@ async def through(options: Options, dsn: str, folder: Path, started: float, say:
                 alive()
                 while sender.pending > 400:  # noqa: ASYNC110 - a counter of the simulator's, which knows no events
                     await asyncio.sleep(0.02)
-                await asyncio.sleep(0)
+                await (drafts.taxed(db, alive) if options.calculate else asyncio.sleep(0))
             await sender.flush()
             await _settled(db, say, alive)
             sending.cancel()
-            return await _result(application, sender, db, lake_events, sandbox_url, started)
+            calls = {v: application.recorder.totals[v].requests for v in application.simulators}
+            say("reconciling: reading what NetSuite and AvaTax hold")
+            reconciled = await _reconciled(env, folder, min(i["created"] for i in stripe.state()["invoices"]))
+            result, tie = await _result(application, sender, db, lake_events, sandbox_url, drafts)
+            result |= {"vendor_calls": calls, "reconcile": reconciled, "seconds": round(time.monotonic() - started, 1)}
+            return result, tie
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
             await db.close()
+
+
+class Drafts:
+    """Drafts that are the hub's to tax: nobody else decides their tax. Hears them from the simulator."""
+
+    def __init__(self, stripe: Any) -> None:
+        self._without: set[str] = set()
+        self.seen: set[str] = set()
+        self.finalised_without = 0
+        stripe.listen(self._hear)
+
+    def _hear(self, event: Any) -> None:
+        invoice = event["data"]["object"] if event.get("object") == "event" else {}
+        if invoice.get("object") != "invoice" or "id" not in invoice:  # the preview of an upcoming one
+            return
+        ours = not invoice["default_tax_rates"] and not invoice["automatic_tax"]["enabled"] and invoice["lines"]["data"]
+        if invoice["status"] == "draft" and ours and "hub_tax" not in invoice["metadata"]:
+            self._without.add(invoice["id"])
+            self.seen.add(invoice["id"])
+        elif invoice["id"] in self._without:
+            self._without.remove(invoice["id"])
+            self.finalised_without += "hub_tax" not in invoice["metadata"]
+
+    async def taxed(self, db: Database, alive: Callable[[], None]) -> None:
+        """Until each has its tax. Raises `TimeoutError` when that takes too long, with what dead letters say."""
+        await asyncio.sleep(0)
+        deadline = time.monotonic() + TAXING
+        while self._without:
+            alive()
+            if time.monotonic() > deadline:
+                dead = "; ".join(await _dead(db))
+                which = ", ".join(sorted(self._without))
+                raise TimeoutError(f"no tax after {TAXING:g} s on {which}. Dead letters: {dead or 'none'}")
+            await asyncio.sleep(0.02)
 
 
 def _environment(dsn: str, sandbox_url: str, hub_port: int) -> dict[str, str]:
@@ -133,7 +179,9 @@ def _environment(dsn: str, sandbox_url: str, hub_port: int) -> dict[str, str]:
         "HUB_LAKE_LINGER": "2",
         # The sandbox's vendors end with the connection: nothing is still running there when a reply is lost.
         "HUB_UNKNOWN_WAIT_SECONDS": "0.5",
-        "HUB_COALESCE_SECONDS": "0.5",
+        "HUB_COALESCE_SECONDS": "0.2",
+        "HUB_RECONCILE_HOURS": "0",  # at the end, once, is enough
+        "HUB_RECONCILE_GRACE_MINUTES": "0",
     }
 
 
@@ -203,9 +251,13 @@ async def _settled(db: Database, say: Any, alive: Callable[[], None]) -> None:
 
 
 async def _result(
-    application: Any, sender: Any, db: Database, lake_events: Any, sandbox_url: str, started: float
+    application: Any,
+    sender: Any,
+    db: Database,
+    lake_events: Any,
+    sandbox_url: str,
+    drafts: Drafts,
 ) -> tuple[dict[str, Any], TieOut]:
-    calls = {v: application.recorder.totals[v].requests for v in application.simulators}  # before we read the lake
     states = {name: simulator.state() for name, simulator in application.simulators.items()}
     lake = await asyncio.to_thread(lake_events, f"{sandbox_url}/s3")
     sent = [row[0] for row in await db.fetch_text(SQL["source_event_ids"])]
@@ -217,7 +269,7 @@ async def _result(
         "events": sender.events,
         "duplicates_sent": sender.duplicates_sent,
         "deliveries": deliveries,
-        "vendor_calls": calls,
+        "dead_letters": await _dead(db),
         "tie_out": {
             "invoices": tie.invoices,
             "amount_differences": len(tie.amounts),
@@ -225,14 +277,38 @@ async def _result(
             "lake_events": tie.lake_events,
             "lake_duplicates": tie.lake_duplicates,
             "lake_missing": tie.lake_missing,
+            **tie.money.counts,
+            "tax": tie.money.tax,
+            "drafts_taxed": len(drafts.seen) - drafts.finalised_without,
+            "differences": {kind: len(found) for kind, found in tie.money.differences.items()},
         },
-        "seconds": round(time.monotonic() - started, 1),
     }
     return result, tie
+
+
+async def _reconciled(env: dict[str, str], folder: Path, since: int) -> dict[str, Any]:
+    """What `hub reconcile` says of all of it. Raises `RuntimeError` if it does not come to its end."""
+    day = datetime.fromtimestamp(since, UTC).date().isoformat()
+    out, log = folder / "reconciled.json", folder / "reconcile.log"
+    child = await common.Child.start(
+        "hub reconcile", "reconcile", "--since", day, "--format", "json", "--out", str(out), env=env, log=log
+    )
+    await child.process.wait()
+    if not out.exists():
+        raise RuntimeError(f"hub reconcile ended with code {child.process.returncode}: {log.read_text()[-2000:]}")
+    found = orjson.loads(out.read_bytes())
+    return {name: found[name] for name in ("agrees", "said", "destinations", "differences")}
+
+
+async def _dead(db: Database) -> list[str]:
+    return [
+        f"{row['destination']}: {row['type']} of {row['object_id']}: {row['code']}: {row['cause']}"
+        for row in await db.fetch("dead_letters_said")
+    ]
 
 
 def passed(result: dict[str, Any], tie: TieOut) -> bool:
     """Whether the demo may exit 0: everything agrees, every event arrived, nobody is dead or waiting."""
     open_states = {"dead", "held", "waiting", "claimed", "unknown", "skipped"}
     open_work = sum(n for states in result["deliveries"].values() for s, n in states.items() if s in open_states)
-    return tie.agrees and open_work == 0 and tie.lake_events == result["events"]
+    return tie.agrees and result["reconcile"]["agrees"] and open_work == 0 and tie.lake_events == result["events"]

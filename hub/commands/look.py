@@ -45,7 +45,7 @@ def events(
 ) -> None:
     """Events as accepted, with what was decided about each and why."""
     where = search.EventFilter(type=type, object=object, disposition=disposition)
-    page = _run(lambda db: db.run(search.events, where, limit))
+    page = run(lambda db: db.run(search.events, where, limit))
     if json:
         _json(page.items)
         return
@@ -68,7 +68,7 @@ def deliveries(
     """Deliveries with their state; for dead letters the cause and the way out."""
     states = tuple(_state(s) for s in (state or "").split(",") if s)
     where = search.DeliveryFilter(states, destination, object)
-    page = _run(lambda db: db.run(search.deliveries, where, limit))
+    page = run(lambda db: db.run(search.deliveries, where, limit))
     if json:
         _json(page.items)
         return
@@ -91,7 +91,7 @@ def show(id: Annotated[str, typer.Argument(help="A delivery's number, an event i
             return await db.run(search.event, id)
         return await db.run(search.history, id)
 
-    found = _run(find)
+    found = run(find)
     if found is None:
         raise HubError(f"{id} was never seen here: it takes a delivery's number, an event id or a Stripe object id")
     if isinstance(found.get("body"), bytes):
@@ -101,7 +101,7 @@ def show(id: Annotated[str, typer.Argument(help="A delivery's number, an event i
 
 def retry(id: Annotated[int, typer.Argument(help="A delivery's number.")]) -> None:  # noqa: A002
     """Try a delivery again now; what a dead letter held back follows it."""
-    done = _run(lambda db: db.run(operate.retry, id, _now()))
+    done = run(lambda db: db.run(operate.retry, id, _now()))
     out.print(f"delivery {id} is due now{_also(done)}", soft_wrap=True)
 
 
@@ -110,7 +110,7 @@ def skip(
     reason: Annotated[str, typer.Option(help="Why it is not wanted; kept for ever.")],
 ) -> None:
     """Give a delivery up for good, with a reason; what it held back goes on."""
-    done = _run(lambda db: db.run(operate.skip, id, reason, _now()))
+    done = run(lambda db: db.run(operate.skip, id, reason, _now()))
     out.print(f"delivery {id} is skipped{_also(done)}", soft_wrap=True)
 
 
@@ -126,12 +126,13 @@ def link(
     """Settle a delivery whose record exists at the vendor already; what it held back goes on, and uses that record."""
     mappings = load(read(Settings).mappings_dir or FOLDER)
     existing = operate.Existing(vendor_id, reason, record, instead_of)
-    done = _run(lambda db: db.run(operate.link, id, existing, mappings, _now()))
+    done = run(lambda db: db.run(operate.link, id, existing, mappings, _now()))
     released = f"; {done.released} held behind it are released" if done.released else ""
     out.print(f"{done.object_id} is linked to {done.record} {done.vendor_id}{released}; {done.note}", soft_wrap=True)
 
 
-def _run(fn: Callable[[Database], Awaitable[T]]) -> T:
+def run(fn: Callable[[Database], Awaitable[T]]) -> T:
+    """Ask the hub's own database something."""
     dsn, embedded = common.database(read(Settings))
 
     async def main() -> T:

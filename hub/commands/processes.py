@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from hub import app, log
-from hub.commands import common
+from hub.commands import common, reconcile
 from hub.config import Settings, VendorSettings
 from hub.errors import ConfigError
 from hub.guard import Guard, Limits, allow_files
@@ -112,17 +112,18 @@ def spare_the_collector() -> None:
 async def work(settings: Settings, stripe: VendorSettings, dsn: str) -> None:
     """Run the worker process until a signal; then finish within `shutdown_seconds` and give the rest back."""
     log.configure(settings.log_level)
-    connections = 2 + 2 * len(settings.destinations)
+    connections = 3 + 2 * len(settings.destinations)
     core = await common.once_there(lambda: app.open_core(settings, stripe, dsn, pool=connections))
-    workers, close = await common.once_there(lambda: app.make_workers(core))
-    stop = asyncio.Event()
-    common.on_signals(stop.set)
-    try:
-        async with _health(core, settings):
-            await workers.run(stop, settings.shutdown_seconds)
-    finally:
-        await close()
-        await core.db.close()
+    async with reconcile.scheduled(core) as beside:
+        workers, close = await common.once_there(lambda: app.make_workers(core, beside=beside))
+        stop = asyncio.Event()
+        common.on_signals(stop.set)
+        try:
+            async with _health(core, settings):
+                await workers.run(stop, settings.shutdown_seconds)
+        finally:
+            await close()
+            await core.db.close()
 
 
 @contextlib.asynccontextmanager

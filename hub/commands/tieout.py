@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-PLACES: Mapping[str, int] = {"usd": 2, "eur": 2, "gbp": 2, "jpy": 0, "kwd": 3}
-"""Minor-unit digits of the currencies the sandbox deals in (ISO 4217)."""
+from hub.commands.tieout_money import Money, major, money
 
 
 @dataclass(slots=True)
@@ -28,12 +27,14 @@ class TieOut:
     lake_events: int = 0
     lake_duplicates: int = 0
     lake_missing: int = 0
+    money: Money = field(default_factory=Money)
 
     @property
     def agrees(self) -> bool:
         """Whether there is nothing to explain."""
         same = len(set(self.invoices.values())) == 1
-        return same and not (self.amounts or self.statuses or self.lake_duplicates or self.lake_missing)
+        wrong = self.amounts or self.statuses or self.lake_duplicates or self.lake_missing
+        return same and not wrong and self.money.agrees
 
 
 def tie_out(
@@ -50,7 +51,14 @@ def tie_out(
         i["id"]: i for i in stripe["invoices"] if i["status"] != "draft" and i["status_transitions"]["finalized_at"]
     }
     result.invoices["stripe"] = len(wanted)
-    books = _by(netsuite["invoice"], lambda r: str(r["externalId"]).removeprefix("stripe_"))
+    # An invoice below nothing is a credit memo in NetSuite, which has no such invoices.
+    own = [r for r in netsuite["invoice"] if str(r["externalId"]).startswith("stripe_in_")]
+    below = [
+        {**r, "total": f"-{r['total']}"}
+        for r in netsuite["creditMemo"]
+        if str(r["externalId"]).startswith("stripe_in_")
+    ]
+    books = _by([*own, *below], lambda r: str(r["externalId"]).removeprefix("stripe_"))
     taxes = _by((d for d in avalara["documents"] if d["type"] == "SalesInvoice"), lambda r: str(r["code"]))
     crm = _by(
         (r for r in salesforce["Stripe_Invoice__c"] if r["Stripe_Id__c"] in wanted), lambda r: str(r["Stripe_Id__c"])
@@ -61,7 +69,7 @@ def tie_out(
         result.amounts += [f"{name}: {k} is not an invoice of Stripe's" for k in found.keys() - wanted.keys()]
         result.amounts += [f"{name}: {k} is missing" for k in wanted.keys() - found.keys()]
     for id_, invoice in wanted.items():
-        total = _major(invoice["total"], invoice["currency"])
+        total = major(invoice["total"], invoice["currency"])
         for name, record in _found(books, taxes, crm, id_):
             amount = _amount(name, record)
             if amount != total:
@@ -70,6 +78,7 @@ def tie_out(
     result.lake_events = len(lake)
     result.lake_duplicates = sum(n - 1 for n in lake.values())
     result.lake_missing = len(set(sent) - lake.keys())
+    result.money = money(stripe, netsuite, avalara)
     return result
 
 
@@ -92,10 +101,6 @@ def _amount(system: str, record: Mapping[str, Any]) -> Decimal:
             return Decimal(str(record["totalAmount"])) + Decimal(str(record["totalTax"]))
         case _:
             return Decimal(str(record["Total__c"]))
-
-
-def _major(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-PLACES[currency])
 
 
 def _statuses(

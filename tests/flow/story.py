@@ -116,14 +116,26 @@ def _books(ids: dict[str, str], books: dict[str, Any]) -> None:
     assert (first["tranDate"], first["customer"]) == ("2026-11-02", f"stripe_{ids['customer']}")
     upgrade = [(line["item"], line["amount"]) for line in invoices[ids["upgrade"]]["lines"]]
     assert sorted(upgrade) == [("hub_subscription", "-27.00"), ("hub_subscription", "45.00"), ("hub_tax", "1.44")]
-    payments = {k: v["payment"] for k, v in books.items() if k.startswith("customerPayment ")}
-    assert payments == {f"customerPayment stripe_pay_{ids[n]}": t for n, t in TOTALS.items() if n != "wrong"}
+    assert payments(books) == {ids[n]: [t] for n, t in TOTALS.items() if n != "wrong"}
     memos = {k: (v["total"], v["unapplied"]) for k, v in books.items() if k.startswith("creditMemo ")}
     assert memos == {
-        f"creditMemo stripe_{ids['note']}": ("19.44", "19.44"),
+        f"creditMemo stripe_{ids['note']}": ("19.44", "0.00"),
         f"creditMemo stripe_void_{ids['wrong']}": ("125.00", "0.00"),
     }
+    (back,) = [v for k, v in books.items() if k.startswith("customerRefund ")]
+    assert (back["total"], back["apply"]) == ("19.44", [{"doc": f"stripe_{ids['note']}", "amount": "19.44"}])
     assert books[f"customer stripe_{ids['customer']}"]["companyName"] == "Zelda Quillfeather-Jones"
+
+
+def payments(books: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Invoice -> what each of its customer payments is over, all of it applied to it."""
+    found: dict[str, list[str]] = {}
+    for key, payment in books.items():
+        if key.startswith("customerPayment stripe_inpay_"):
+            (applied,) = payment["apply"]
+            assert applied["amount"] == payment["payment"], key
+            found.setdefault(applied["doc"].removeprefix("stripe_"), []).append(payment["payment"])
+    return found
 
 
 TOTALS = {"first": "58.32", "second": "58.32", "upgrade": "19.44", "third": "97.20", "wrong": "125.00"}
@@ -137,6 +149,10 @@ TAXED: dict[str, tuple[int, str]] = {
 
 
 def _taxes(ids: dict[str, str], taxes: dict[str, Any]) -> None:
+    # One seat of 18.00 and its tax of 1.44 came back.
+    back, taxes = taxes[ids["note"]], {k: d for k, d in taxes.items() if k != ids["note"]}
+    returned = (back["type"], back["status"], Decimal(back["totalAmount"]), Decimal(back["totalTax"]))
+    assert returned == ("ReturnInvoice", "Committed", Decimal(-18), Decimal("-1.44"))
     assert {k: (Decimal(d["totalAmount"]), Decimal(d["totalTax"])) for k, d in taxes.items()} == {
         ids[n]: (Decimal(net), Decimal(tax)) for n, (net, tax) in TAXED.items()
     }

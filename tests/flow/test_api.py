@@ -103,12 +103,17 @@ async def client(db: Database, clock: Clock) -> AsyncIterator[Client]:
         yield Client(http)
 
 
+VOIDED = "invoice.voided"
+
+
 @pytest.fixture
 async def filled(db: Database) -> Database:
     """Delivery 1 done with links, 2 dead, 3 held behind it; 4 waits in the lake, 5 is claimed; an event not ours."""
     for name, kind in ((LEDGER, "ledger"), (CRM, "state"), (LAKE, "log")):
         await register(db, name, kind)
-    await accept(db, routed(new_event("evt_1"), LEDGER), *(routed(new_event(f"evt_{i}"), LEDGER) for i in (2, 3)))
+    await accept(
+        db, routed(new_event("evt_1"), LEDGER), *(routed(new_event(f"evt_{i}", type=VOIDED), LEDGER) for i in (2, 3))
+    )
     (lane,) = claims = await claim(db)
     first, second, third = lane.deliveries
     await settle(
@@ -168,7 +173,7 @@ async def test_the_described_parameters_are_taken_and_no_others(client: Client, 
         assert status == 400
         assert body["error"]["code"] == "bad_request"
         assert "no parameter 'nonsense'" in body["error"]["message"]
-    assert asked == 9 + 6 + 3 + 2
+    assert asked == 9 + 6 + 3 + 3 + 2
 
 
 async def test_the_description_is_served_to_anyone(db: Database, clock: Clock) -> None:
@@ -403,18 +408,18 @@ async def test_link(db: Database, clock: Clock, filled: Database) -> None:
             assert (status, message in body["error"]["message"]) == (400, True), body
         status, body = await client.post("/deliveries/2/link", said | {"record": "invoice"})
         assert (status, body["error"]["code"]) == (409, "not_its_record")
-        assert "makes customerPayment, not 'invoice'" in body["error"]["message"]
+        assert "makes creditMemo:void, not 'invoice'" in body["error"]["message"]
         status, body = await client.post("/deliveries/2/link", said)
         assert (status, body["released"]) == (200, 1)
         assert body["linked"] == {
-            "object_id": "in_1", "record": "customerPayment", "key": "stripe_pay_in_1", "vendor_id": "902",
+            "object_id": "in_1", "record": "creditMemo:void", "key": "stripe_void_in_1", "vendor_id": "902",
         }  # fmt: skip
         shown = await client.ok("/deliveries/2")
         assert (shown["state"], shown["note"]) == (
             "done",
-            "linked by an operator to customerPayment 902: booked by hand",
+            "linked by an operator to creditMemo:void 902: booked by hand",
         )
-        assert ("customerPayment", "902") in [(k["record"], k["vendor_id"]) for k in shown["links"]]
+        assert ("creditMemo:void", "902") in [(k["record"], k["vendor_id"]) for k in shown["links"]]
         assert (await client.ok("/deliveries/3"))["state"] == "waiting"
         status, body = await client.post("/deliveries/2/link", said)
         assert (status, body["error"]["code"]) == (409, "already_done")

@@ -24,7 +24,7 @@ from hub.model import Disposition
 from tests.conftest import Clock
 from tests.flow import stack
 from tests.flow.stack import Event, Hub, Vendors, hub, picture
-from tests.flow.story import draft, shop, story, subscribe, told
+from tests.flow.story import draft, payments, shop, story, subscribe, told
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +119,9 @@ def test_a_customers_life_is_told_alike_by_all_vendors(straight: dict[str, Any])
     """The figures are checked where the story is lived: here, and for every other test that needs it."""
     assert {name: len(found) for name, found in straight.items()} == {
         "salesforce": 1 + 1 + 5,  # the customer, the subscription, the invoices
-        "netsuite": 1 + 5 + 4 + 2,  # the customer, the invoices, payments, credit memos
-        "avalara": 5,
-        "lake": 80,
+        "netsuite": 1 + 5 + 4 + 2 + 1 + 3,  # the customer, the invoices, payments, credit memos, the refund, payouts
+        "avalara": 5 + 1,  # the invoices, the credit note
+        "lake": 94,
     }
 
 
@@ -178,12 +178,14 @@ async def test_whatever_goes_wrong_at_all_vendors_the_end_is_the_same(
     events = lived(town)
     for vendor in ("stripe", *LOST):
         for mishap in MISHAPS:
-            town.fault(vendor, mishap, times=None, probability=0.08)
+            # AvaTax is called six times in this story, the others dozens of times.
+            town.fault(vendor, mishap, times=None, probability=0.15 if vendor == "avalara" else 0.08)
     async with hub(dsn, town, clock, env) as here:
         await shuffled(here, events)
         await settled(here)
     hits = Counter(fault["vendor"] for fault in town.faults() for _ in range(fault["hits"]))
-    assert min(hits[vendor] for vendor in LOST) >= 2, hits
+    assert all(hits[vendor] for vendor in LOST), hits
+    assert hits.total() >= 20, hits
     town.http.delete("/__sandbox/faults")
     assert picture(town) == straight
 
@@ -330,23 +332,24 @@ async def test_a_missing_lookup_names_table_and_key_and_once_it_is_there_a_retry
     async with hub(dsn, town, clock, env, HUB_MAPPINGS_DIR=str(folder)) as here:
         await here.deliver(town.heard)
         await here.work()
-        (dead,) = await here.rows(state="dead")
-        assert (dead["destination"], dead["type"], dead["code"]) == ("netsuite", "invoice.finalized", "lookup_missing")
+        dead = await here.rows(state="dead")
+        assert [(d["destination"], d["type"], d["code"]) for d in dead] == [
+            ("netsuite", "invoice.finalized", "lookup_missing"), ("netsuite", "invoice_payment.paid", "lookup_missing"),
+        ]  # fmt: skip
         for word in ("netsuite_items", ids["price"], ids["product"]):
-            assert word in dead["cause"], dead["cause"]
-        (held,) = await here.rows(state="held")
-        assert (held["destination"], held["type"], held["held_by"]) == ("netsuite", "invoice.paid", dead["id"])
+            assert all(word in d["cause"] for d in dead), dead
         assert not [k for k in picture(town)["netsuite"] if k.startswith("invoice")]
     with table.open("a") as file:
         file.write(f"{ids['product']}: hub_subscription\n")
     async with hub(dsn, town, clock, env, HUB_MAPPINGS_DIR=str(folder)) as here:
-        done = await here.core.db.run(operate.retry, dead["id"], stack.utc(clock()))
-        assert (done.deliveries, done.released) == (1, 1)
+        for letter in dead:
+            done = await here.core.db.run(operate.retry, letter["id"], stack.utc(clock()))
+            assert (done.deliveries, done.released) == (1, 0)
         await here.work()
         await settled(here)
     books = picture(town)["netsuite"]
     assert books[f"invoice stripe_{invoice}"]["total"] == "58.32"
-    assert books[f"customerPayment stripe_pay_{invoice}"]["payment"] == "58.32"
+    assert payments(books) == {invoice: ["58.32"]}
 
 
 async def test_a_document_that_does_not_add_up_is_not_sent_and_shows_the_arithmetic(
@@ -368,7 +371,7 @@ async def test_a_document_that_does_not_add_up_is_not_sent_and_shows_the_arithme
         assert now["avalara"] == {}
         assert not [k for k in now["netsuite"] if k.startswith("invoice")]
         # Stripe sends the invoice as it is: what was wrong is over, and the dead letters need only be told.
-        await here.deliver([paid])
+        await here.deliver([paid, town.last("invoice_payment.paid")])
         await here.work()
         for letter in dead:
             await here.core.db.run(operate.retry, letter["id"], stack.utc(clock()))

@@ -32,7 +32,7 @@ from hub.migrate import migrate
 from tests.conftest import Clock
 from tests.flow import stack
 from tests.flow.stack import Vendors, hub, picture
-from tests.flow.story import ADDRESS, shop, subscribe
+from tests.flow.story import ADDRESS, draft, shop, subscribe
 
 PATIENCE = 60.0
 """Seconds until something that should happen is said not to: an idle machine takes three."""
@@ -298,12 +298,16 @@ async def test_serve_refuses_settings_that_cannot_work_and_lists_them_all_withou
 @pytest.fixture
 async def stuck(dsn: str, town: Vendors, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A database with two dead letters of one invoice that does not add up, and an event of another account."""
-    subscribe(town, shop(town), 3)
-    finalized, paid = town.last("invoice.finalized"), town.last("invoice.paid")
+    wrong = draft(town, shop(town)["customer"])
+    customer = town.stripe.call("GET", f"/v1/invoices/{wrong}")["customer"]
+    town.post("/v1/invoiceitems", customer=customer, invoice=wrong, amount=5832, description="Training")
+    for what in ("finalize", "void"):
+        town.post(f"/v1/invoices/{wrong}/{what}")
+    finalized, voided = town.last("invoice.finalized"), town.last("invoice.voided")
     finalized["data"]["object"]["total"] += 1
-    paid["data"]["object"]["total"] += 1
+    voided["data"]["object"]["total"] += 1
     async with hub(dsn, town, Clock(time.time()), monkeypatch) as here:
-        await here.deliver([finalized, paid, {**finalized, "id": "evt_foreign", "account": "acct_other"}])
+        await here.deliver([finalized, voided, {**finalized, "id": "evt_foreign", "account": "acct_other"}])
         await here.work()
     return {"invoice": finalized["data"]["object"]["id"], "event": finalized["id"]}
 
@@ -319,8 +323,8 @@ async def test_the_commands_find_what_is_stuck_and_get_it_going(
     assert "acct_other" in foreign["note"]
     letters = {(d["destination"], d["event"]["type"]): d for d in orjson.loads(await said(listed))}
     assert {k: d["state"] for k, d in letters.items()} == {
-        ("avalara", "invoice.finalized"): "dead", ("avalara", "invoice.paid"): "held",
-        ("netsuite", "invoice.finalized"): "dead", ("netsuite", "invoice.paid"): "held",
+        ("avalara", "invoice.finalized"): "dead", ("avalara", "invoice.voided"): "held",
+        ("netsuite", "invoice.finalized"): "dead", ("netsuite", "invoice.voided"): "held",
     }  # fmt: skip
     taxes, books = letters["avalara", "invoice.finalized"], letters["netsuite", "invoice.finalized"]
     assert "but total is 5833: off by 1" in books["cause"]
@@ -345,6 +349,8 @@ async def test_the_commands_find_what_is_stuck_and_get_it_going(
     assert "was skipped: recorded by hand" in again.told()
     assert (await states(dsn, "netsuite"))["waiting"] == 2
     assert await states(dsn, "avalara") == {"skipped": 1, "waiting": 1}
-    linked = start("link", str(books["id"]), "--vendor-id", "647", "--reason", "booked by hand", **env)
+    linked = start(
+        "link", str(books["id"]), "--record", "invoice", "--vendor-id", "647", "--reason", "booked by hand", **env
+    )
     assert f"{stuck['invoice']} is linked to invoice 647; nothing was written" in await said(linked)
     assert (await states(dsn, "netsuite"))["waiting"] == 1
