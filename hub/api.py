@@ -31,7 +31,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from hub import auth, log, operate, parameters, search
+from hub import auth, held, log, operate, parameters, reconcile, search
 from hub.db import UNAVAILABLE, Database
 from hub.errors import HubError
 from hub.legible import is_text
@@ -79,7 +79,9 @@ def routes(db: Database, clock: Callable[[], float], token: str, mappings: Mappi
         "/destinations/{name}/pause": {"POST": buttons.pause},
         "/destinations/{name}/resume": {"POST": buttons.resume},
         "/counts": {"GET": reads.counts},
+        "/reconciliations": {"GET": reads.reconciliations},
         "/rejected-bodies": {"GET": reads.rejected_bodies},
+        "/tax/held": {"GET": reads.tax_held},
     }
     guard = auth.Token(token)
     return [
@@ -239,10 +241,19 @@ class _Reads:
         Query(request, ())
         return await self._db.run(search.reading, search.counts)
 
+    async def reconciliations(self, request: Request) -> Any:
+        query = Query(request, ("destination", *PAGED))
+        destination, limit, after = await self._destination(query), query.limit(), query.after()
+        return _paged(await self._db.run(search.reading, reconcile.kept, destination, limit, after))
+
     async def rejected_bodies(self, request: Request) -> Any:
         query = Query(request, PAGED)
         limit, after = query.limit(), query.after()
         return _paged(await self._db.run(search.reading, search.rejected_bodies, limit, after))
+
+    async def tax_held(self, request: Request) -> Any:
+        Query(request, ())
+        return await self._db.run(search.reading, held.held, _now(self._clock))
 
     async def _destination(self, query: Query) -> str | None:
         """A mistyped name would otherwise look as if nothing were wrong there."""

@@ -10,7 +10,7 @@ import importlib
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hub import api, config, intake, metrics, migrate, search
+from hub import api, config, held, intake, metrics, migrate, reconcile, search
 from hub.backfill import Backfill
 from hub.compose import Composer
 from hub.config import Settings, VendorSettings
@@ -40,7 +40,7 @@ from hub.patience import Patience
 from hub.retention import Pruner
 from hub.routing import Router
 from hub.sweep import Listing, Sweeper
-from hub.worker import Settler, Worker, Workers
+from hub.worker import Beside, Settler, Worker, Workers
 
 KINDS: Mapping[str, Kind] = {
     "stripe": "ledger",
@@ -67,6 +67,10 @@ API_CONNECTIONS, HEALTH_CONNECTIONS = 4, 2
 
 FETCHER = "stripe"
 """Not a destination of anybody's data: it turns thin notifications into events."""
+
+
+TAX = "tax"
+"""Not a vendor of its own: AvaTax again, asked for tax on drafts. Enabled by `HUB_AVALARA_TAX=calculate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +131,27 @@ def read_settings(*, serving: bool) -> tuple[Settings, VendorSettings]:
     return settings, stripe
 
 
+def enabled(settings: Settings) -> dict[str, Kind]:
+    """The destinations of this hub and their kinds."""
+    kinds = {name: KINDS[name] for name in (*settings.destinations, FETCHER)}
+    return kinds | ({TAX: "state"} if "avalara" in settings.destinations and _calculates() else {})
+
+
+def _calculates() -> bool:
+    """A wrong value is reported with AvaTax's other settings."""
+    try:
+        return bool(config.read(importlib.import_module("connectors.avalara.settings").Situation).tax == "calculate")
+    except ConfigError:
+        return False
+
+
 async def open_core(settings: Settings, stripe: VendorSettings, dsn: str, *, pool: int = 8) -> Core:
     """Connect, check the schema, load the mappings. Raises `ConfigError`, `MappingProblems` or one of `UNAVAILABLE`."""
     mappings = load(settings.mappings_dir or FOLDER)
     if (problem := (await migrate.current(dsn)).problem()) is not None:
         raise ConfigError([problem])
     router = Router(
-        kinds={name: KINDS[name] for name in (*settings.destinations, FETCHER)},
+        kinds=enabled(settings),
         types=mappings.routes(),
         accounts=frozenset(getattr(stripe, "accounts", ())),
         livemode=bool(getattr(stripe, "livemode", False)),
@@ -221,6 +239,9 @@ async def gauges(core: Core) -> None:
     core.metrics.swept_until.set(last["to_at"].timestamp() if last["to_at"] else 0)
     (gap,) = await core.db.fetch("open_gap")
     core.metrics.gap.set((gap["gap_to"] - gap["gap_from"]).total_seconds() if gap["gap_from"] else 0)
+    await reconcile.gauges(core.db, core.metrics)
+    if TAX in core.router.kinds:
+        held.show(await core.db.run(search.reading, held.held, now), core.metrics)
     for row in await core.db.fetch("gauge_paused", now):
         core.metrics.paused.labels(row["name"]).set(row["paused"])
         core.metrics.circuit.labels(row["name"]).set(row["circuit_open"])
@@ -243,9 +264,13 @@ def build(core: Core, source: Source) -> tuple[list[Built], dict[str, Any]]:
     seen: dict[str, Any] = {"timezone": core.settings.timezone}
     for name, kind in core.router.kinds.items():
         try:
-            settings = config.read(table(name))
+            settings = config.read(table("avalara" if name == TAX else name))
+            tax = make_draft_tax(core, settings) if name == TAX else None
         except ConfigError as error:
             found.append(Built(name, kind, None, "; ".join(error.problems)))
+            continue
+        if tax is not None:
+            found.append(Built(name, kind, with_policy(tax, core.settings)))
             continue
         seen |= {f"{name}_{key}": value for key, value in settings.model_dump(mode="json").items() if _is_plain(value)}
         create = importlib.import_module(f"connectors.{name}.destination").create
@@ -315,12 +340,27 @@ def make_source(core: Core) -> Any:
     return importlib.import_module("connectors.stripe.source").create(settings, make_limit(core, FETCHER, settings))
 
 
+def make_writer(core: Core) -> Any:
+    """Stripe, to be written in (`hub.destination.SourceWriter`). No network. Raises `ConfigError`."""
+    settings = config.read(table(FETCHER))
+    return importlib.import_module("connectors.stripe.writer").create(settings, make_limit(core, FETCHER, settings))
+
+
+def make_draft_tax(core: Core, settings: VendorSettings) -> Destination:
+    """The destination `tax`, which is AvaTax's limit's and Stripe's."""
+    create = importlib.import_module("connectors.avalara.calculate").create
+    made: Destination = create(settings, make_writer(core), make_limit(core, "avalara", settings), core.clock)
+    return made
+
+
 def make_limit(core: Core, name: str, settings: VendorSettings) -> Limit:
     """How fast a vendor may be called by all processes together."""
     return Turns(core.db, name, getattr(settings, "rate", None), core.clock)
 
 
-async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers, Callable[[], Any]]:
+async def make_workers(
+    core: Core, *, seed: int | None = None, beside: Sequence[Beside] = ()
+) -> tuple[Workers, Callable[[], Any]]:
     """A worker per destination that can work; the others are marked paused with the reason. Second: how to close
     them. Raises one of `UNAVAILABLE`, and then has left nothing open.
     """
@@ -369,5 +409,5 @@ async def make_workers(core: Core, *, seed: int | None = None) -> tuple[Workers,
     # Beside the deliveries, and through the same source: one rate limit towards Stripe.
     sweeping = (partial(make_sweeper(core, source).on_schedule, every),) if every else ()
     pruner = make_pruner(core)
-    beside = (*sweeping, *((pruner.on_schedule,) if pruner else ()))
+    beside = (*sweeping, *((pruner.on_schedule,) if pruner else ()), *beside)
     return Workers(workers, core.db, beside), close

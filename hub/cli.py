@@ -303,7 +303,7 @@ def demo(
         _print_json(result)
     else:
         _show_demo(result, good)
-    for difference in [*tie.amounts, *tie.statuses][:50]:
+    for difference in [*result["dead_letters"], *tie.amounts, *tie.statuses, *tie.money.all()][:50]:
         err.print(difference, markup=False, soft_wrap=True)
     raise SystemExit(0 if good else 1)
 
@@ -317,7 +317,11 @@ def _show_demo(result: dict[str, Any], good: bool) -> None:  # noqa: FBT001
     invoices = ", ".join(f"{k} {v}" for k, v in tie["invoices"].items())
     out.print(f"{result['events']} events, {result['duplicates_sent']} sent twice, {result['seconds']} s")
     out.print(f"invoices: {invoices}")
+    out.print(result["reconcile"]["said"], markup=False)
     out.print(f"differences: {tie['amount_differences']} in amount, {tie['status_differences']} in status")
+    for kind, wrong in tie["differences"].items():
+        counts = ", ".join(f"{system} {n}" for system, n in tie.get(kind, {}).items())
+        out.print(f"{kind.replace('_', ' ')}: {counts}, differences {wrong}")
     out.print(f"lake: {tie['lake_events']} events, {tie['lake_duplicates']} duplicates")
     out.print("[green]all systems agree[/]" if good else "[red]the systems do not agree[/]")
 
@@ -326,7 +330,7 @@ def _show_demo(result: dict[str, Any], good: bool) -> None:  # noqa: FBT001
 def bench(
     what: Annotated[
         str,
-        typer.Argument(help="ingest, drain, memory, calls, latency, growth, isolation, nodes, soak, or all."),
+        typer.Argument(help="ingest, drain, memory, calls, drafts, latency, growth, isolation, nodes, soak, or all."),
     ] = "all",
     seconds: Annotated[
         float | None,
@@ -341,7 +345,10 @@ def bench(
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(min=0.1, help="latency, isolation, soak: events a second. soak's default: half of the most."),
+        typer.Option(
+            min=0.1,
+            help="drafts, latency, isolation, soak: events (drafts) a second. soak's default: half of the most.",
+        ),
     ] = None,
     customers: Annotated[int, typer.Option(min=1, help="calls, latency: how many customers' lives.")] = 50,
     out_folder: Annotated[
@@ -368,9 +375,12 @@ def bench(
 
 
 def _register_looking() -> None:
-    from hub.commands import look
+    from hub.commands import look, netsuite, proof, tax
 
     look.register(app)
+    netsuite.register(app)
+    proof.register(app)
+    tax.register(app)
 
 
 _register_looking()

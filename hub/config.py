@@ -157,6 +157,18 @@ class Settings(VendorSettings):
     sweep_first_hours: float = Field(
         72.0, gt=0, le=720, description="How far back the very first sweep looks; Stripe lists 30 days."
     )
+    reconcile_hours: float = Field(
+        24.0,
+        ge=0,
+        le=8760,
+        description="How often workers compare NetSuite and AvaTax with Stripe; 0: only `hub reconcile` does.",
+    )
+    reconcile_days: int = Field(
+        35, ge=1, le=3660, description="How many days back a reconciliation begins, unless `--since` says otherwise."
+    )
+    reconcile_grace_minutes: float = Field(
+        15.0, ge=0, le=10_080, description="What happened in Stripe less long ago is under way, not a difference."
+    )
     retention_days: float = Field(
         400.0,
         ge=0,

@@ -40,6 +40,16 @@ class Metrics:
     """Events that no webhook brought, by what became of them."""
     pruned: Counter
     """Removed by retention."""
+    tax_differences: Counter
+    """Documents booked with another tax than AvaTax itself would have charged."""
+    held_drafts: Gauge
+    held_seconds: Gauge
+    held_money: Gauge
+    """What the drafts that wait for tax are worth, minor units by currency."""
+    differences: Gauge
+    """Of the last reconciliation, by what they are."""
+    reconciled_until: Gauge
+    """Up to when it compared."""
 
 
 def create() -> Metrics:
@@ -72,7 +82,22 @@ def create() -> Metrics:
         quota_allowed=Gauge("hub_quota_allowed", "Calls the quota allows", ["destination"], registry=registry),
         swept_until=Gauge("hub_swept_until_seconds", "Unix time up to which nothing is missing", registry=registry),
         gap=Gauge("hub_gap_seconds", "Events lost beyond what Stripe lists, not backfilled yet", registry=registry),
+        differences=Gauge(
+            "hub_differences", "Differences in the last reconciliation", ["destination", "name"], registry=registry
+        ),
+        reconciled_until=Gauge(
+            "hub_reconciled_until_seconds", "Unix time up to which it compared", ["destination"], registry=registry
+        ),
         pruned=Counter("hub_pruned_total", "Removed by retention", ["what"], registry=registry),
+        tax_differences=Counter(
+            "hub_tax_differences_total",
+            "Booked with another tax than the vendor's own",
+            ["destination"],
+            registry=registry,
+        ),
+        held_drafts=Gauge("hub_tax_held_drafts", "Drafts that wait for tax", registry=registry),
+        held_seconds=Gauge("hub_tax_held_seconds", "How long the first of them has waited", registry=registry),
+        held_money=Gauge("hub_tax_held_minor_units", "Their totals without tax", ["currency"], registry=registry),
         sweep_missing=Counter(
             "hub_sweep_missing_total", "Events no webhook had brought", ["disposition"], registry=registry
         ),

@@ -19,7 +19,7 @@ import asyncpg
 from hub.errors import HubError
 
 LOCK = 0x48554221  # "HUB!"
-HEAD = "0004"
+HEAD = "0005"
 """The schema this code is written for. A test holds it against the newest file in `hub/migrations/versions`."""
 LOCK_SECONDS = 2.0
 """Longest wait for the lock of a table: whoever comes meanwhile queues behind, and a webhook is given 8 s."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from hub import circuit, log, sealing, store
 from hub.circuit import Change, Closed, Cut, Opened
@@ -23,6 +23,9 @@ PER_LANE = 50
 """Most deliveries of one lane in a claim."""
 LOG_LOOK = 1.0
 """A log lane that is filling is looked at no more often than this, in seconds, however much arrives."""
+
+Beside: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""What else runs for ever in a process of workers."""
 
 _log = log.get()
 
@@ -233,9 +236,7 @@ class Worker:
 class Workers:
     """All destinations of one process, the ear that wakes them, and what else runs for ever beside them."""
 
-    def __init__(
-        self, workers: Sequence[Worker], db: Database, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
-    ) -> None:
+    def __init__(self, workers: Sequence[Worker], db: Database, beside: Sequence[Beside] = ()) -> None:
         self._workers = {w.name: w for w in workers}
         self._db = db
         self._beside = tuple(beside)

@@ -4,6 +4,7 @@
     drain      deliveries carried out a second when the vendor takes no time
     memory     of all processes of a hub with many deliveries waiting
     calls      vendor calls per thousand events
+    drafts     from a draft's last line until Stripe has the tax on it
     latency    from receipt to each destination's confirmation; whole lives of invoices a second
     growth     whether it gets slower as the history gets longer
     isolation  whether one vendor's trouble slows the others down
@@ -27,6 +28,7 @@ from rich.table import Table
 
 from hub.bench import machine
 from hub.bench.curves import draw
+from hub.bench.drafts import drafts
 from hub.bench.endurance import soak
 from hub.bench.engine import drain
 from hub.bench.footprint import memory
@@ -38,12 +40,20 @@ from hub.bench.trouble import isolation
 from hub.bench.vendor_calls import calls
 
 __all__ = [
-    "SECONDS", "WHAT", "BenchError", "calls", "drain", "ingest", "isolation", "latency", "memory", "nodes",
+    "SECONDS", "WHAT", "BenchError", "calls", "drafts", "drain", "ingest", "isolation", "latency", "memory", "nodes",
     "passed", "render", "run", "soak", "without_curves", "write",
 ]  # fmt: skip
 
-WHAT = ("ingest", "drain", "memory", "calls", "latency", "growth", "isolation", "nodes", "soak")
-SECONDS = {"ingest": 10.0, "memory": 10.0, "latency": 20.0, "isolation": 8.0, "nodes": 5.0, "soak": 60.0}
+WHAT = ("ingest", "drain", "memory", "calls", "drafts", "latency", "growth", "isolation", "nodes", "soak")
+SECONDS = {
+    "ingest": 10.0,
+    "memory": 10.0,
+    "drafts": 10.0,
+    "latency": 20.0,
+    "isolation": 8.0,
+    "nodes": 5.0,
+    "soak": 60.0,
+}
 """How long each measures if nothing is said: `isolation` in each window, `nodes` for the acks of each form."""
 SOAK_SECONDS = 1800.0
 """A soak asked for by name."""
@@ -68,8 +78,8 @@ async def run(
 ) -> dict[str, Any]:
     """One benchmark, or `all` of them one after the other; with a console, what is being done is shown on it.
 
-    `seconds`: instead of `SECONDS`. `rate`: events a second of `latency`, `isolation` and `soak` instead of their own.
-    Raises `BenchError` for an unknown name, and when a benchmark's own checks fail.
+    `seconds`: instead of `SECONDS`. `rate`: events a second of `latency`, `isolation` and `soak`, drafts of `drafts`,
+    instead of their own. Raises `BenchError` for an unknown name, and when a benchmark's own checks fail.
     """
     if what not in (*WHAT, "all"):
         raise BenchError(f"there is no benchmark {what!r}; there are {', '.join(WHAT)}, and all")
@@ -88,6 +98,8 @@ async def run(
                     results |= await memory(waiting, share, say=say)
                 case "calls":
                     results |= await calls(customers, seed, say=say)
+                case "drafts":
+                    results |= await drafts(share, say=say, **offered)
                 case "latency":
                     results |= await latency(share, customers=customers, say=say, **offered)
                 case "growth":

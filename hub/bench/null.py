@@ -57,3 +57,7 @@ class NoSource:
     async def read(self, object_type: str, object_id: str) -> dict[str, Any] | None:
         """Raises `BenchError`."""
         raise BenchError(f"the benchmark read {object_type} {object_id} from Stripe")
+
+    async def listed(self, object_type: str, by: str, object_id: str) -> list[dict[str, Any]]:
+        """Raises `BenchError`."""
+        raise BenchError(f"the benchmark listed {object_type} by {by} {object_id}")

@@ -155,3 +155,26 @@ SELECT name FROM destinations ORDER BY name;
 -- $1 most rows, $2 older than this id, or null
 SELECT id, received_at, reason, octet_length(body) AS size FROM rejected_bodies
 WHERE $2::bigint IS NULL OR id < $2 ORDER BY id DESC LIMIT $1;
+
+-- name: held_drafts
+-- Drafts that wait for tax. Only of invoices whose delivery to `tax` is not done (skipped ones too: a person gave the delivery
+-- up, the draft is still held) is the newest known snapshot looked at. What is dead, unknown or waiting stands in small indexes.
+SELECT w.object_id AS invoice, n.object ->> 'customer' AS customer, n.object #>> '{metadata,hub_tax_hold}' AS mark,
+       coalesce((n.object ->> 'total')::bigint, 0) AS total, coalesce(n.object ->> 'currency', '?') AS currency,
+       d.id AS delivery, d.state, d.code, d.cause, d.fix
+FROM (
+    SELECT u.object_id, max(u.id) AS id FROM (
+        SELECT object_id, id FROM deliveries
+        WHERE destination = 'tax' AND state IN ('waiting', 'claimed', 'unknown', 'dead')
+          AND (settled_at IS NULL OR state = 'dead')
+        UNION ALL
+        SELECT object_id, id FROM deliveries WHERE state = 'skipped' AND destination = 'tax'
+    ) u GROUP BY u.object_id
+) w
+JOIN deliveries d ON d.id = w.id
+CROSS JOIN LATERAL (
+    SELECT convert_from(e.body, 'UTF8')::jsonb #> '{data,object}' AS object FROM events e
+    WHERE e.object_id = w.object_id AND e.disposition IN ('routed', 'unmapped', 'read') AND e.kind <> 'thin'
+    ORDER BY e.rank DESC, e.created DESC, e.seq DESC LIMIT 1
+) n
+WHERE n.object ->> 'status' = 'draft' AND n.object #>> '{metadata,hub_tax_hold}' IS NOT NULL;

@@ -32,5 +32,10 @@ SELECT destination, state, count(*) AS n FROM deliveries GROUP BY destination, s
 SELECT count(*) FROM deliveries WHERE state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
   AND state IN ('waiting', 'claimed', 'unknown');
 
+-- name: dead_letters_said
+-- The oldest: what they say is usually what the others say too.
+SELECT d.destination, e.type, d.object_id, d.code, d.cause FROM deliveries d JOIN events e ON e.seq = d.event_seq
+WHERE d.state = 'dead' ORDER BY d.id LIMIT 20;
+
 -- name: source_event_ids
 SELECT id FROM events WHERE kind <> 'read';

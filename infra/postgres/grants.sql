@@ -5,6 +5,8 @@
 GRANT SELECT, INSERT ON events, attempts TO hub_run;
 -- What becomes of it.
 GRANT SELECT, INSERT, UPDATE ON deliveries, lanes, batches, links, destinations, sweeps, backfills, turns, prunings TO hub_run;
+-- What was found is written once.
+GRANT SELECT, INSERT ON reconciliations TO hub_run;
 -- Signed bodies that are no events: the oldest make room.
 GRANT SELECT, INSERT, DELETE ON rejected_bodies TO hub_run;
 -- Every process looks at the schema's version before it starts.

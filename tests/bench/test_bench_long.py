@@ -16,6 +16,7 @@ import pytest
 
 from hub import bench
 from hub.bench import drift, endurance, intake, load, machine, scale, stand, trouble
+from hub.bench.drafts import written
 from hub.bench.drift import Drift, Rule
 from hub.bench.endurance import Record
 from hub.bench.engine import routed
@@ -359,6 +360,24 @@ def test_nothing_is_drawn_before_it_is_asked_for() -> None:
 def test_the_processor_is_named() -> None:
     assert machine.cpu_model("processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\n") == "Fast CPU @ 3 GHz"
     assert machine.cpu_model("") != ""
+
+
+# Tax on drafts.
+
+
+def test_a_draft_has_its_tax_when_the_first_write_that_was_taken_is_answered() -> None:
+    def request(path: str, started: float, duration: float | None, status: int | None = 200) -> dict[str, object]:
+        return {"path": f"/v1/invoices/{path}", "started": started, "duration": duration, "status": status}
+
+    requests = [
+        request("in_1", 10.0, 0.5),  # something else
+        request("in_1/update_lines", 11.0, 0.5, 500),
+        request("in_1/update_lines", 12.0, 0.25),
+        request("in_1/update_lines", 20.0, 0.25),  # again: too late to count
+        request("in_2/update_lines", 12.0, None, None),  # under way
+        request("in_9/update_lines", 12.0, 0.5),  # none of ours
+    ]
+    assert written(requests, {"in_1": 10.0, "in_2": 10.0}) == [2250.0]
 
 
 # The smallest forms.

@@ -175,6 +175,7 @@ async def arena(dsn: str, folder: Path, *, web: bool = True) -> AsyncIterator[Ar
         env = stack.settings(
             town.url, dsn, HUB_PORT=port, HUB_LOG_LEVEL="warning", HUB_LAKE_LINGER="0", HUB_COALESCE_SECONDS="0",
             HUB_UNKNOWN_WAIT_SECONDS="0.2", HUB_POLL_SECONDS="0.2", HUB_SWEEP_MINUTES="0",
+            HUB_RECONCILE_HOURS="0",
         )  # fmt: skip
         address = f"http://127.0.0.1:{port}"
         async with (

@@ -25,6 +25,7 @@ class Lives:
     customers: list[str] = field(default_factory=list)
     subscriptions: list[str] = field(default_factory=list)
     paid: list[str] = field(default_factory=list)
+    payments: list[str] = field(default_factory=list)
     voided: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     """Ids, in the order in which they happened; of a thin one also the id of what is fetched for it."""
@@ -54,16 +55,18 @@ class Lives:
         told = list(town.heard)
         town.heard.clear()
         self.events += [event["id"] for event in told]
+        self.payments += [e["data"]["object"]["id"] for e in told if e["type"] == "invoice_payment.paid"]
         return told
 
     def all_there(self, found: dict[str, Any]) -> None:
         """These records and no others. `picture` refuses two of one key."""
+        assert len(self.payments) == len(self.paid)
         books, crm, taxes = found["netsuite"], found["salesforce"], found["avalara"]
         assert found["lake"] == dict.fromkeys(self.events, 1)
         assert {k: r.get("total", r.get("payment")) for k, r in books.items()} == (
             {f"customer stripe_{c}": None for c in self.customers}
             | {f"invoice stripe_{i}": "58.32" for i in self.paid}
-            | {f"customerPayment stripe_pay_{i}": "58.32" for i in self.paid}
+            | {f"customerPayment stripe_{p}": "58.32" for p in self.payments}
             | {f"invoice stripe_{i}": "125.00" for i in self.voided}
             | {f"creditMemo stripe_void_{i}": "125.00" for i in self.voided}
         )
@@ -87,7 +90,7 @@ class Lives:
         assert effects.counted("netsuite") == Counter(
             [f"made customer {c}" for c in self.customers]
             + [f"made invoice {i}" for i in settled]
-            + [f"made customerPayment pay_{i}" for i in self.paid]
+            + [f"made customerPayment {p}" for p in self.payments]
             + [f"made creditMemo void_{i}" for i in self.voided]
             # Payment and credit memo close their invoice, and each document moves its customer's balance.
             + [f"changed invoice {i}" for i in settled]
@@ -116,7 +119,7 @@ class Lives:
         assert made["netsuite"] == Counter(
             [f"customer {c}" for c in self.customers]
             + [f"invoice {i}" for i in settled]
-            + [f"customerPayment pay_{i}" for i in self.paid]
+            + [f"customerPayment {p}" for p in self.payments]
             + [f"creditMemo void_{i}" for i in self.voided]
         )
         assert made["avalara"] == Counter(settled)

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -188,6 +189,14 @@ class Reads:
         if meanwhile is not None:
             await meanwhile()
         return answer
+
+    async def listed(self, object_type: str, by: str, object_id: str) -> list[dict[str, Any]]:
+        """As Stripe's lists filter: by a field of the object, or of what an InvoicePayment was paid by."""
+        return [
+            deepcopy(o)
+            for o in self._stripe.objects.values()
+            if o["object"] == object_type and object_id in (o.get(by), o.get("payment", {}).get(by))
+        ]
 
 
 class Notices:

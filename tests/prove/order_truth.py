@@ -29,13 +29,14 @@ def agrees(stripe: Stripe, vendors: dict[str, Vendor]) -> None:
             case "invoice" if now["status"] != "draft":
                 expected.add(f"invoice stripe_{id_}")
                 documents.add(f"SalesInvoice {id_}")
-                if now["status"] == "paid":
-                    expected.add(f"customerPayment stripe_pay_{id_}")
                 if now["status"] == "void":
-                    expected.add(f"creditMemo stripe_void_{id_}")
+                    expected.add(f"creditMemo:void stripe_void_{id_}")
                     documents.add(f"SalesInvoice.void {id_}")
+            case "invoice_payment":
+                expected.add(f"customerPayment stripe_{id_}")
             case "credit_note":
                 expected.add(f"creditMemo stripe_{id_}")
+                documents.add(f"ReturnInvoice {id_}")
             case "customer":
                 _customer(states, vendors["netsuite"])
     booked = {k for k in books if not k.startswith("customer ")}
@@ -48,13 +49,18 @@ def agrees(stripe: Stripe, vendors: dict[str, Vendor]) -> None:
 
 
 def _amount(key: str, fields: dict[str, Any], stripe: Stripe) -> None:
-    id_ = key.split()[1].removeprefix("stripe_").removeprefix("pay_").removeprefix("void_")
-    cents = stripe.truth[id_][-1]["total"]
-    match key.split(maxsplit=1)[0]:
+    id_ = key.split()[1].removeprefix("stripe_").removeprefix("void_")
+    now = stripe.truth[id_][-1]
+    cents = now["amount_paid" if now["object"] == "invoice_payment" else "total"]
+    match key.split(maxsplit=1)[0].partition(":")[0]:
         case "customerPayment":
             assert fields["payment"] * 100 == cents
+            applied = [(line["doc"]["externalId"], line["amount"] * 100) for line in fields["apply"]["items"]]
+            assert applied == [(f"stripe_{now['invoice']}", cents)]
         case "SalesInvoice":
             assert [line["amount"] * 100 for line in fields["lines"]] == [cents]
+        case "ReturnInvoice":
+            assert [line["amount"] * 100 for line in fields["lines"]] == [-cents]
         case "invoice" | "creditMemo":
             assert [line["amount"] * 100 for line in fields["item"]["items"]] == [cents]
 

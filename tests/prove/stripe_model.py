@@ -221,7 +221,20 @@ class Stripe:
             case "edit":
                 changes = self._sums(obj["id"], amount)
         update = "invoice.updated" if tells or not SAID[verb] else ""
+        if verb in ("pay", "part"):
+            self._paid(obj, changes["amount_paid"] - obj["amount_paid"])
         self._change(obj, SAID[verb], update, old=old, behind=late, status_transitions=when, **changes)
+
+    def _paid(self, invoice: Obj, amount: int) -> None:
+        """An InvoicePayment of its own for each amount that comes in (API reference, the InvoicePayment object)."""
+        id_ = f"inpay_{len(self.objects)}"
+        paid = {
+            "id": id_, "object": "invoice_payment", "invoice": invoice["id"], "amount_paid": amount, "currency": "usd",
+            "amount_requested": amount, "status": "paid", "created": self.second, "livemode": False,
+            "status_transitions": {"paid_at": self.second, "canceled_at": None},
+            "payment": {"type": "payment_intent", "payment_intent": f"pi_{id_}"},
+        }  # fmt: skip
+        self._new("invoice_payment.paid", paid)
 
     def remark(self, obj: Obj, text: str, *, old: bool = False) -> None:
         """Only an invoice's metadata: allowed in every status, and there and back again."""

@@ -76,7 +76,7 @@ async def test_a_database_that_is_stopped_at_once_and_started_again_loses_nothin
         env = stack.settings(
             town.url, dsn, HUB_PORT=port, HUB_LAKE_LINGER="0", HUB_COALESCE_SECONDS="0.2", HUB_SWEEP_MINUTES="0",
             HUB_UNKNOWN_WAIT_SECONDS="0.5", HUB_SALESFORCE_LEASE="60", HUB_SALESFORCE_TIMEOUT="20",
-            HUB_NETSUITE_REQUEST_TIMEOUT="6", HUB_AVALARA_READ_TIMEOUT="6",
+            HUB_NETSUITE_REQUEST_TIMEOUT="6", HUB_AVALARA_READ_TIMEOUT="6", HUB_RECONCILE_HOURS="0",
         )  # fmt: skip
         url = f"http://127.0.0.1:{port}"
         web, worker = parent.start("serve", env=env), parent.start("work", env=env)

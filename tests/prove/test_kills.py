@@ -129,6 +129,7 @@ async def test_whatever_is_killed_whenever_every_event_is_kept_and_every_record_
         env = stack.settings(
             vendors.url, dsn, HUB_PORT=str(port), HUB_LOG_LEVEL="info", HUB_LAKE_LINGER="0",
             HUB_COALESCE_SECONDS="0.2", HUB_UNKNOWN_WAIT_SECONDS="0.5", HUB_SWEEP_MINUTES="0",
+            HUB_RECONCILE_HOURS="0",
         )  # fmt: skip
         siege = Siege(env, tmp_path, dsn)
         stream = Stream([f"http://127.0.0.1:{port}"], random.Random(f"{SEED} senders"), breaks=True)

@@ -32,6 +32,7 @@ QUICK = {
     "HUB_LAKE_LINGER": "0",
     "HUB_COALESCE_SECONDS": "0.2",
     "HUB_SWEEP_MINUTES": "0",
+    "HUB_RECONCILE_HOURS": "0",
     "HUB_UNKNOWN_WAIT_SECONDS": "0.5",
     "HUB_LOG_LEVEL": "info",
 }
