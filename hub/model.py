@@ -27,6 +27,11 @@ LISTED: Mapping[str, tuple[str, ...]] = {
 """Object type -> what `Source.listed` can list it by: the filters of Stripe's own lists that mappings may use."""
 
 
+WRITE_BACK = "hub.record_written"
+"""Type of an event of the hub's own: a vendor has records for an object of the source's, which is to bear their ids.
+`data.object` is `{"object": <id>, "metadata": {name: text}}`. It goes to the destination that reads the source."""
+
+
 class EventKind(StrEnum):
     """What the stored bytes are."""
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from hub.destination import Kind
 from hub.envelope import shapes_are_mapped
-from hub.model import Disposition, EventKind, NewEvent
+from hub.model import WRITE_BACK, Disposition, EventKind, NewEvent
 from hub.store import Accepted, Route
 
 LOG_LANE = "00"
@@ -52,11 +52,12 @@ class Router:
             return Accepted(event, Disposition.OTHER_ACCOUNT, other, ())
         lane = event.customer_id or event.via or event.object_id or event.id
         logs = [Route(name, LOG_LANE, now) for name in self._logs]
-        if event.kind is EventKind.THIN:
+        if event.kind is EventKind.THIN or event.type == WRITE_BACK:
             fetch = [Route(self.fetcher, lane, now)] if self.fetcher in self.kinds else []
-            return Accepted(
-                event, Disposition.ROUTED, "a thin notification: fetched, then treated like any event", (*fetch, *logs)
-            )
+            note = "a thin notification: fetched, then treated like any event"
+            if event.type == WRITE_BACK:  # said by the hub, so it is none of the lake's
+                note, logs = "a vendor's ids, to be noted on the source's object", []
+            return Accepted(event, Disposition.ROUTED, note, (*fetch, *logs))
         wanted = self._wanted.get(event.type)
         if not wanted:
             return Accepted(event, Disposition.UNMAPPED, _logged(f"no mapping names {event.type}", logs), tuple(logs))
@@ -64,10 +65,10 @@ class Router:
             return Accepted(event, Disposition.UNMAPPED, _logged("its object has no id", logs), tuple(logs))
         later = now + timedelta(seconds=self.coalesce)
         routes = [Route(d, lane, later if coalesces else now) for d, coalesces in wanted]
-        note: str | None = None
+        older: str | None = None
         if not shapes_are_mapped(event.api_version):
-            note = f"api_version {event.api_version} has older shapes: its object is read again before it is mapped"
-        return Accepted(event, Disposition.ROUTED, note, (*routes, *logs))
+            older = f"api_version {event.api_version} has older shapes: its object is read again before it is mapped"
+        return Accepted(event, Disposition.ROUTED, older, (*routes, *logs))
 
 
 def _logged(reason: str, logs: list[Route]) -> str:

@@ -18,6 +18,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from connectors.netsuite import periods
@@ -37,10 +38,11 @@ from connectors.netsuite.errors import ALREADY_EXISTS, Reply, judge
 from connectors.netsuite.limit import Limit
 from connectors.netsuite.settings import NetSuiteSettings
 from connectors.netsuite.wire import loads
+from connectors.netsuite.write_back import noted
 from hub.destination import Destination, Policy
 from hub.destination import Limit as SharedLimit
 from hub.errors import Answer, Defer, Outcome, OutcomeError, Receipt, Reject, Retry, Unknown
-from hub.model import ADOPT, REVIVE, VOIDED, Job, Link, Record
+from hub.model import ADOPT, REVIVE, VOIDED, Job, Link, NewEvent, Record
 
 NAME = "netsuite"
 T = TypeVar("T")
@@ -138,8 +140,14 @@ class NetSuite:
             written.append({"record": record.record, "key": record.key, "id": vendor_id, "did": did})
             notes += [] if did.startswith(_DID) else [f"{record.record} {record.key}: {did}"]
         return Receipt(
-            tuple(links), answer=Answer(status=204, detail={"records": written}), note="; ".join(notes) or None
+            tuple(links),
+            self._noted(job, links),
+            Answer(status=204, detail={"records": written}),
+            note="; ".join(notes) or None,
         )
+
+    def _noted(self, job: Job, links: Sequence[Link]) -> tuple[NewEvent, ...]:
+        return noted(job, links, datetime.fromtimestamp(self._clock(), UTC)) if self._settings.write_back else ()
 
     async def _put(self, record: Record) -> tuple[str, str]:
         """Writes one record: its internal id (empty if there is none), and what was done in a word."""
@@ -287,7 +295,7 @@ class NetSuite:
             if record.action == ADOPT and record.link is not None and str(found["id"]) != record.link.vendor_id:
                 return None
             links.append(_link(record, str(found["id"])))
-        return Receipt(tuple(links), note="found in NetSuite after a lost reply")
+        return Receipt(tuple(links), self._noted(job, links), note="found in NetSuite after a lost reply")
 
     async def _read(self, record: Record) -> Mapping[str, Any] | None:
         """The record with its lines, or None if there is none with exactly this external id."""

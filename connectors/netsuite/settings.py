@@ -102,6 +102,11 @@ class NetSuiteSettings(VendorSettings):
         description="Send from when to when a line is, for revenue recognition (needs Advanced Revenue Management;"
         " without it: false).",
     )
+    write_back: bool = Field(
+        default=False,
+        description="Note NetSuite's internal ids in the metadata of Stripe's customers, invoices, credit notes and"
+        " refunds (the Stripe key must be allowed to write these).",
+    )
     read_back: bool = Field(
         default=True, description="Read each document's total after the write (one GET) and compare it with Stripe's."
     )

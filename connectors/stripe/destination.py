@@ -1,9 +1,9 @@
-"""The internal destination `stripe`: turns thin notifications into events with the object inside.
+"""The internal destination `stripe`: turns thin notifications into events with the object inside, and notes vendors'
+ids on Stripe's objects.
 
 A thin notification (`object: "v2.core.event"`) names an object and carries no data. Its delivery fetches the v2 event
 and the object, and hands both back as a follow-up event in the shape of a v1 snapshot, which is then routed like any
-other. Reads only, so a repeat is harmless: the follow-up's id is made of the notification's, and the hub keeps the
-first.
+other. A repeat is harmless: the follow-up's id is made of the notification's, and the hub keeps the first.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ import orjson
 from connectors.stripe.client import PINNED_VERSION, Body
 from connectors.stripe.settings import StripeSettings
 from connectors.stripe.source import StripeSource
+from connectors.stripe.writer import StripeWriter
 from hub.destination import Destination, Policy
-from hub.errors import Answer, Outcome, OutcomeError, Receipt, Reject
-from hub.model import Event, EventKind, Job, NewEvent
+from hub.errors import Answer, Defer, Outcome, OutcomeError, Receipt, Reject
+from hub.model import WRITE_BACK, Event, EventKind, Job, NewEvent
 from hub.ordering import rank
 
+NOTED = {"cus": "customer", "in": "invoice", "cn": "credit_note", "re": "refund", "pyr": "refund"}
+"""Beginning of an id -> type of the objects that bear vendors' ids: those that people look at."""
 Now = Callable[[], datetime]
 
 
@@ -69,6 +72,8 @@ class ThinEvents:
 
     async def _one(self, job: Job) -> Outcome:
         event = job.event
+        if event.type == WRITE_BACK:
+            return await self._note(event)
         if event.kind is not EventKind.THIN:
             return Receipt(note="the object is in the event already")
         thin: dict[str, Any] = orjson.loads(event.body)
@@ -76,6 +81,27 @@ class ThinEvents:
             return await self._fetch(event, thin)
         except OutcomeError as error:
             return error.outcome
+
+    async def _note(self, event: Event) -> Outcome:
+        """A vendor's ids into the metadata of one of our objects. Says how it shall be: to do it again is harmless."""
+        wanted = orjson.loads(event.body)["data"]["object"]
+        object_type = NOTED.get(wanted["object"].partition("_")[0])
+        if object_type is None:
+            return Receipt(note="vendors' ids are not noted on objects of this kind")
+        try:
+            await StripeWriter(self._source.api).set_metadata(
+                object_type, wanted["object"], wanted["metadata"], event.id
+            )
+        except OutcomeError as error:
+            if isinstance(error.outcome, Defer) and error.outcome.pause:  # it must not keep us from reading
+                cause = f"Our Stripe API key may not write the metadata of a {object_type}."
+                fix = (
+                    "Administrator: give the restricted key write access to customers, invoices, credit notes and "
+                    "refunds and retry; or set HUB_NETSUITE_WRITE_BACK=false and skip this."
+                )
+                return Reject("not_permitted", cause, fix, error.outcome.answer)
+            return error.outcome
+        return Receipt(answer=Answer(200, None, {"noted": sorted(wanted["metadata"])}))
 
     async def _fetch(self, event: Event, thin: dict[str, Any]) -> Outcome:
         context = thin.get("context") or None

@@ -61,7 +61,7 @@ class StripeSource:
     """Reads; changes nothing. All methods raise `OutcomeError` (see `errors.judge`)."""
 
     def __init__(self, settings: StripeSettings, api: Api | None = None) -> None:
-        self._api = api or Api(settings)
+        self.api = self._api = api or Api(settings)
 
     async def read(self, object_type: str, object_id: str) -> dict[str, Any] | None:
         """The object as it is now; `{"id", "object", "deleted": true}` if deleted, None if there never was one."""
