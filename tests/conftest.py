@@ -137,9 +137,11 @@ async def db(dsn: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """A command sets up its process's log; the tests after it read theirs elsewhere."""
+    """A command that is run within a test sets up the log of its process: of all tests after it, which read theirs
+    elsewhere.
+    """
     structured, root = structlog.get_config(), logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

@@ -376,7 +376,6 @@ async def test_refused_credentials_are_said_once_and_not_as_findings(account: Wo
     assert "NetSuite refuses our credentials" in refused.value.outcome.reason
 
 
-@pytest.mark.usefixtures("logging_as_before")
 def test_the_command_shows_a_table_or_json_and_its_exit_code_says_whether_all_is_well(
     account: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -90,7 +90,6 @@ async def test_a_newer_schema_that_does_not_fit_or_does_not_say_is_refused_with_
         await migrate.migrate(own)
 
 
-@pytest.mark.usefixtures("logging_as_before")
 async def test_nothing_is_pruned_from_a_schema_this_code_may_not_run_on(own: str) -> None:
     settings, _ = settings_for(own)
     await become(own, "0099", "oldest code: 0098")
