@@ -75,9 +75,10 @@ class Composer:
         for want in wants:
             for mapping in want.mappings:
                 round_.add(mapping, want.object_id, want.event)
-        pending = {w.object_id: w.object_type for w in wants}
+        round_.found.update(await self._mirror.newest({w.object_id: w.object_type for w in wants}, known))
+        pending = round_.advance()
         while pending or round_.lists_wanted:
-            round_.found.update(await self._mirror.newest(pending, known))
+            round_.found.update(await self._mirror.related(pending, known))
             for wanted in round_.lists_wanted:
                 round_.lists[wanted] = await self._mirror.listed(*wanted)
             pending = round_.advance()

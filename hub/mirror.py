@@ -76,6 +76,16 @@ class Mirror:
                 found[object_id] = chosen
         return found
 
+    async def related(self, wanted: Mapping[str, str], known: Known) -> dict[str, Found]:
+        """`newest` of objects that something belongs to already: a payment, a credit note. Nothing belongs to a draft,
+        so an invoice that is known as one only is out of date, and is read.
+        """
+        found = await self.newest(wanted, known)
+        for object_id, snapshot in found.items():
+            if isinstance(snapshot, Snapshot) and snapshot.object.get("status") == "draft":
+                found[object_id] = await self._read(wanted[object_id], object_id, "only known as a draft", known, ())
+        return found
+
     async def listed(self, object_type: str, by: str, object_id: str) -> list[dict[str, Any]] | Outcome:
         """All objects of a type that belong to one, as Stripe has them now: nothing we were told says that it is all.
         Nothing of it is kept."""

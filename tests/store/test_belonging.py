@@ -129,6 +129,17 @@ async def test_a_mapping_reads_all_that_belongs_to_an_object_as_it_is_now(engine
     assert [r for r in engine.source.reads if " by " in r] == asked, "each list once"
 
 
+async def test_an_invoice_known_as_a_draft_only_is_read_before_anything_is_made_of_it(engine: Engine) -> None:
+    engine.source.objects |= {"in_1": invoice("open"), "cus_1": customer()}
+    await engine.accept(event("evt_1", "invoice.finalization_failed", invoice("draft", total=1)))
+    await engine.accept(event("evt_2", "invoice_payment.paid", payment(), 1_789_000_001))
+    await engine.drain()
+    assert engine.destination.written == [
+        ("Account", "k_cus_1", "Acme"), ("Doc", "k_in_1", "open"), ("Payment", "k_inpay_1", "open")
+    ]  # fmt: skip
+    assert engine.source.reads.count("in_1") == 1
+
+
 async def test_nothing_belongs_to_it(engine: Engine) -> None:
     await engine.accept(event("evt_1", "refund.created", refund(payment_intent=None, charge=None)))
     await engine.drain()
