@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from hub import envelope, store
@@ -30,6 +31,19 @@ class Want:
     object_type: str
     object_id: str
     mappings: tuple[RecordMapping, ...]
+    lane: str | None = None
+    """In a ledger: where what it needs may be unfinished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """It needs a document that a delivery of the same lane has not finished: a payment its invoice."""
+
+    document: str
+    held_by: int | None
+    """The dead letter."""
+    until: datetime | None
+    """When that delivery is due, if it is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +82,10 @@ class Composer:
             about = envelope.belongs_to(found.object)
         return None
 
-    async def compose(self, wants: Sequence[Want]) -> list[Plan | Outcome]:
-        """One plan, or the outcome that ends the attempt, per want. Never raises for a want's own trouble."""
+    async def compose(self, wants: Sequence[Want], now: datetime) -> list[Plan | Outcome | Behind]:
+        """One plan per want, or the outcome that ends the attempt, or what it waits for. Never raises for a want's own
+        trouble.
+        """
         known = Known(max(w.event.created for w in wants), max(w.event.seq for w in wants))
         round_ = _Round(self._mappings, self._settings)
         for want in wants:
@@ -84,7 +100,17 @@ class Composer:
             pending = round_.advance()
         ids = {n.object_id for n in round_.nodes.values()}
         links = await self._db.run(store.links_of, self._destination, sorted(ids))
-        return [round_.plan(w, links) for w in wants]
+        return [await self._behind(w, round_.missing(w, links), now) or round_.plan(w, links) for w in wants]
+
+    async def _behind(self, want: Want, missing: set[str], now: datetime) -> Behind | None:
+        """What is missing is made by whoever needs it first, unless a delivery of its own has failed to, or is still
+        trying: then it would fail, or be made, twice. Its customer, whose lane it is, is no document and holds nothing.
+        """
+        documents = sorted(missing - {want.object_id, want.lane})
+        if want.lane is None or not documents:
+            return None
+        row = await self._db.run_one(store.unfinished, self._destination, want.lane, documents, now)
+        return Behind(row["object_id"], row["dead"], row["due_at"]) if row is not None else None
 
 
 @dataclass(slots=True)
@@ -224,6 +250,19 @@ class _Round:
         snapshot = self.found.get(want.object_id)
         why = snapshot.why if isinstance(snapshot, Snapshot) else ""
         return Plan(tuple(ordered.values()), "; ".join(notes) or None, why)
+
+    def missing(self, want: Want, links: Mapping[tuple[str, str], Link]) -> set[str]:
+        """Objects whose records a want would have to write along with its own, as far as that can be told."""
+        ids: set[str] = set()
+        nodes = [self.nodes[m.name, want.object_id] for m in want.mappings]
+        while nodes:
+            for parent, parent_id in nodes.pop().parents:
+                link = links.get((parent_id, parent.record))
+                unlinked = link is None or link.digest == FORGOTTEN
+                if unlinked and not isinstance(self._make(parent, parent_id), Skip):
+                    ids.add(parent_id)
+                    nodes.append(self.nodes[parent.name, parent_id])
+        return ids
 
     def _parents(
         self,

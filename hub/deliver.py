@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from hub import log
-from hub.compose import Composer, Plan, Want
+from hub.compose import Behind, Composer, Plan, Want
 from hub.destination import Destination, LogDestination
 from hub.errors import Answer, Defer, Outcome, OutcomeError, Receipt, Retry, Unknown
 from hub.judge import Rules, judge, poison, sign
@@ -111,9 +111,7 @@ class Deliverer:
             if stopping() or self._late(begun):
                 settled = _back(delivery, self._now(), None)
             elif by is not None:
-                settled = Settlement(
-                    delivery, DeliveryState.HELD, held_by=by, note=f"held by delivery {by}, a dead letter of {document}"
-                )
+                settled = _held(delivery, by, document)
             elif until is not None:
                 settled = _back(delivery, until, f"after an earlier delivery of {document}")
             elif (customer := await self._customer(delivery)) is not None:
@@ -151,8 +149,11 @@ class Deliverer:
         self._note_quota()
         ended = self._now()
         share = max(0, round((self._clock() - ticks) * 1000))
-        results = []
+        results: list[tuple[Settlement, Pause | None]] = []
         for delivery, outcome in zip(deliveries, outcomes, strict=True):
+            if isinstance(outcome, Behind):
+                results.append((self._behind(delivery, outcome), None))
+                continue
             attempt = AttemptLog(started, share, "receipt")
             settled = judge(delivery, outcome, Rules(self.policy, ended, self._rng), attempt)
             if isinstance(outcome, Receipt) and "tax_difference" in outcome.answer.detail:
@@ -167,15 +168,22 @@ class Deliverer:
         lanes = {d.lane for d in deliveries}
         return results, sign(self.destination.name, lanes.pop() if len(lanes) == 1 else None, heard)
 
-    async def _outcomes(self, deliveries: Sequence[Delivery]) -> tuple[list[Outcome], list[Outcome | None]]:
-        """An outcome each; and those that came from the destination, which composing them did not."""
-        outcomes: dict[int, Outcome] = {}
+    def _behind(self, delivery: Delivery, behind: Behind) -> Settlement:
+        if behind.held_by is not None:
+            return _held(delivery, behind.held_by, behind.document)
+        return _back(delivery, behind.until or self._now(), f"after a delivery of {behind.document}, which it needs")
+
+    async def _outcomes(self, deliveries: Sequence[Delivery]) -> tuple[list[Outcome | Behind], list[Outcome | None]]:
+        """An outcome each, or what it waits for; and those that came from the destination, which composing them did
+        not.
+        """
+        outcomes: dict[int, Outcome | Behind] = {}
         heard: list[Outcome | None] = []
         jobs: list[Job] = []
         looking: list[Job] = []
         if self.mapped:
             wants = [self._want(d) for d in deliveries]
-            plans = await self._composer.compose([w for w in wants if w])
+            plans = await self._composer.compose([w for w in wants if w], self._now())
             for delivery, want in zip(deliveries, wants, strict=True):
                 plan = plans.pop(0) if want else Plan((), "its mapping was taken out since", "")
                 if not isinstance(plan, Plan):
@@ -202,18 +210,18 @@ class Deliverer:
         if jobs:
             with self._metrics.attempt_seconds.labels(self.destination.name).time():
                 answers = await self._guard(jobs, lambda: self.destination.send(jobs))
-            for job, outcome in zip(jobs, answers, strict=True):
-                outcomes[job.delivery_id] = outcome or Retry(
-                    "no_outcome", "the destination gave no outcome for this job"
-                )
-                heard.append(outcomes[job.delivery_id])
-        return [legible(outcomes[d.id]) for d in deliveries], heard
+            for job, answered in zip(jobs, answers, strict=True):
+                outcome = answered or Retry("no_outcome", "the destination gave no outcome for this job")
+                outcomes[job.delivery_id] = outcome
+                heard.append(outcome)
+        told = (outcomes[d.id] for d in deliveries)
+        return [o if isinstance(o, Behind) else legible(o) for o in told], heard
 
-    async def _stopped(self, delivery: Delivery, outcome: Outcome) -> Outcome:
+    async def _stopped(self, delivery: Delivery, outcome: Outcome | Behind) -> Outcome | Behind:
         """What could not be composed. A destination may have something to do about that (`stopped`: a draft without a
         usable address is held like one that AvaTax cannot tax)."""
         stopped = getattr(self.destination, "stopped", None)
-        if stopped is None:
+        if stopped is None or isinstance(outcome, Behind):
             return outcome
         job = Job(delivery.id, delivery.event, (), delivery.claim)
         (answer,) = await self._guard([job], lambda: _listed(stopped(job, outcome)))
@@ -255,7 +263,8 @@ class Deliverer:
         mappings = self._mappings.for_event(self.destination.name, event.type)
         if not mappings or event.object_id is None or event.object_type is None:
             return None
-        return Want(event, event.object_type, event.object_id, mappings)
+        lane = delivery.lane if self.policy.kind == "ledger" else None
+        return Want(event, event.object_type, event.object_id, mappings, lane)
 
     async def _write(self, closing: Closing) -> set[int]:
         ours = await self._settle(closing)
@@ -377,6 +386,11 @@ async def _listed(answer: Awaitable[Outcome]) -> list[Outcome]:
 
 def _document(delivery: Delivery) -> str:
     return delivery.event.object_id or delivery.event.id
+
+
+def _held(delivery: Delivery, by: int, document: str) -> Settlement:
+    note = f"held by delivery {by}, a dead letter of {document}"
+    return Settlement(delivery, DeliveryState.HELD, held_by=by, note=note)
 
 
 def _back(delivery: Delivery, due_at: datetime, note: str | None) -> Settlement:

@@ -205,7 +205,7 @@ class Delivery:
     blocked_until: datetime | None = None
     """An earlier delivery of the same document is not finished until then (ledger only)."""
     held_by: int | None = None
-    """The dead delivery of the same document that holds this one (ledger only)."""
+    """The dead delivery of the same document, or of one it needs, that holds this one (ledger only)."""
     was_unknown: bool = False
     """The last attempt's outcome was `Unknown`, or its worker was lost: look before sending."""
     was_lost: bool = False

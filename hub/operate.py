@@ -106,8 +106,7 @@ async def retry(connection: Connection[Any], delivery_id: int, now: datetime) ->
     await connection.fetch(SQL["wake_lane"], lane.destination, lane.key)
     notes = [
         _batch_note(asked),
-        holder
-        and f"delivery {holder} of the same document is still dead and will hold it again: retry or skip that one",
+        holder and f"delivery {holder}, which held it, is still dead and will hold it again: retry or skip that one",
         await _pause_note(connection, lane.destination, now),
     ]
     return Requeued(moved, released, "; ".join(n for n in notes if n) or None)

@@ -388,6 +388,13 @@ async def give_back(connection: Connection[Any], claims: Iterable[LaneClaim], no
     return len(deliveries)
 
 
+async def unfinished(
+    connection: Connection[Any], destination: str, lane: str, object_ids: Sequence[str], now: datetime
+) -> asyncpg.Record | None:
+    """Of these documents one that has a dead letter (`dead`, its id) or is to be tried later (`due_at`)."""
+    return await connection.fetchrow(SQL["unfinished"], destination, lane, list(object_ids), now)
+
+
 async def links_of(
     connection: Connection[Any], destination: str, object_ids: Sequence[str]
 ) -> dict[tuple[str, str], Link]:

@@ -260,6 +260,13 @@ CROSS JOIN LATERAL (
     FROM events e WHERE e.seq = read.seq
 ) s;
 
+-- name: unfinished
+-- A dead letter before one that is only late. $1 destination, $2 lane, $3 objects, $4 now
+SELECT object_id, min(id) FILTER (WHERE state = 'dead') AS dead, max(due_at) AS due_at FROM deliveries
+WHERE destination = $1 AND lane = $2 AND state IN ('waiting', 'claimed', 'unknown', 'held', 'dead')
+  AND object_id = ANY ($3::text[]) AND (state = 'dead' OR (state IN ('waiting', 'unknown') AND due_at > $4))
+GROUP BY object_id ORDER BY dead, due_at LIMIT 1;
+
 -- name: links_of
 SELECT object_id, record, key, vendor_id, digest, mapping, status FROM links
 WHERE destination = $1 AND object_id = ANY ($2::text[]);

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from hub import operate
 from hub.db import Database
-from hub.errors import Defer
+from hub.errors import Defer, Reject, Unknown
+from hub.model import Job
 from tests.conftest import Clock
-from tests.engine import Engine, build, customer, event, invoice
+from tests.engine import Engine, build, customer, event, invoice, receipt
 
 REFUND = """
 version: 1
@@ -156,3 +159,69 @@ async def test_a_list_that_cannot_be_read_puts_the_delivery_off(engine: Engine, 
     clock.advance(61)
     await engine.drain()
     assert await engine.states() == ["done"]
+
+
+def refused(job: Job) -> Reject | None:
+    return Reject("bad", "not this one", "mend it") if job.records[-1].record == "Doc" else None
+
+
+async def test_a_payment_is_held_behind_the_dead_letter_of_its_invoice(engine: Engine) -> None:
+    engine.source.objects |= {"cus_1": customer()}
+    engine.destination.answers = refused
+    await engine.accept(
+        event("evt_1", "invoice.finalized", invoice("open")),
+        event("evt_2", "invoice_payment.paid", payment(), 1_789_000_001),
+        event("evt_3", "invoice.finalized", invoice("open", "in_2"), 1_789_000_002),
+    )
+    await engine.drain()
+    rows = await engine.rows("id, state, held_by, note")
+    assert [(r["state"], r["held_by"]) for r in rows] == [("dead", None), ("held", rows[0]["id"]), ("dead", None)]
+    assert "a dead letter of in_1" in rows[1]["note"]
+    assert [record for record, _, _ in engine.destination.written] == ["Account", "Doc"] * 2, (
+        "the payment was not tried"
+    )
+
+    engine.destination.answers = receipt
+    moved = await engine.db.run(operate.retry, rows[0]["id"], datetime.fromtimestamp(engine.clock(), UTC))
+    assert (moved.deliveries, moved.released) == (1, 1)
+    await engine.drain()
+    assert await engine.states() == ["done", "done", "dead"]
+
+
+async def test_whose_invoice_is_linked_is_not_held_by_a_later_dead_letter_of_it(engine: Engine) -> None:
+    engine.source.objects |= {"cus_1": customer()}
+    await engine.accept(event("evt_1", "invoice.finalized", invoice("open")))
+    await engine.drain()
+    engine.destination.answers = refused
+    await engine.accept(
+        event("evt_2", "invoice.updated", invoice("open", total=5), 1_789_000_001),
+        event("evt_3", "invoice_payment.paid", payment(), 1_789_000_002),
+    )
+    await engine.drain()
+    assert await engine.states() == ["done", "dead", "done"]
+
+
+async def test_a_payment_waits_as_long_as_its_invoice_is_not_known_to_be_written(engine: Engine, clock: Clock) -> None:
+    """Else it would write the invoice while the vendor may still be writing it."""
+    engine.source.objects |= {"cus_1": customer()}
+    engine.destination.answers = lambda job: Unknown("no reply") if job.records[-1].record == "Doc" else None
+    await engine.accept(event("evt_1", "invoice.finalized", invoice("open")))
+    await engine.drain()
+    await engine.accept(event("evt_2", "invoice_payment.paid", payment(), 1_789_000_001))
+    await engine.drain()
+    rows = await engine.rows("state, due_at, failures, note")
+    assert [(r["state"], r["failures"]) for r in rows] == [("unknown", 1), ("waiting", 0)]
+    assert rows[0]["due_at"] == rows[1]["due_at"]
+    engine.destination.found = receipt
+    clock.advance(31)
+    await engine.drain()
+    assert await engine.states() == ["done", "done"]
+    assert [record for record, _, _ in engine.destination.written] == ["Account", "Doc", "Payment"]
+
+
+async def test_a_customers_dead_letter_holds_none_of_its_documents(engine: Engine) -> None:
+    engine.destination.answers = lambda job: Reject("bad", "no", "mend") if len(job.records) == 1 else None
+    await engine.accept(event("evt_1", "customer.created", customer()))
+    await engine.accept(event("evt_2", "invoice.finalized", invoice("open"), 1_789_000_001))
+    await engine.drain()
+    assert await engine.states() == ["dead", "done"]

@@ -242,7 +242,7 @@ async def test_retrying_a_held_one_says_that_it_will_be_held_again(engine: Engin
     done = await engine.db.run(operate.retry, 3, NOW)
     assert (done.deliveries, done.released) == (1, 0)
     assert done.note is not None
-    assert "delivery 2 of the same document is still dead" in done.note
+    assert "delivery 2, which held it, is still dead" in done.note
     await engine.drain()
     assert await engine.states() == ["done", "dead", "held", "held", "done"]
     assert sent(engine) == []
