@@ -28,7 +28,9 @@ SELECT id, lane, state, code, cause, fix, failures, held_by FROM deliveries
 WHERE destination = $1 AND object_id = $2 ORDER BY id
 """
 BESIDE = "SELECT count(*) FROM deliveries WHERE state <> ALL ($1) AND (destination, lane) IS DISTINCT FROM ($2, $3)"
-OTHERS = "SELECT count(*) FROM deliveries WHERE state <> ALL ($1) AND (destination <> $2 OR NOT object_id = ANY ($3::text[]))"
+OTHERS = """
+SELECT count(*) FROM deliveries WHERE state <> ALL ($1) AND (destination <> $2 OR NOT object_id = ANY ($3::text[]))
+"""
 NEEDS_IT = "SELECT state, held_by FROM deliveries WHERE destination = 'netsuite' AND object_id = $1"
 UNDER_WAY = "SELECT count(*) FROM deliveries WHERE state IN ('waiting', 'claimed', 'unknown')"
 MOST_LOST = "SELECT max(failures) FROM deliveries WHERE destination = $1 AND object_id <> $2"
