@@ -33,6 +33,8 @@ class Want:
     mappings: tuple[RecordMapping, ...]
     lane: str | None = None
     """In a ledger: where what it needs may be unfinished."""
+    doubt: bool = False
+    """What it last sent may have landed: that the vendor holds what we know of is to be found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +239,7 @@ class _Round:
             if not isinstance(made, Record):
                 return made
             link = links.get((made.object_id, made.record))
-            if link is not None and link.digest == made.digest and link.key == made.key:
+            if link is not None and link.digest == made.digest and link.key == made.key and not want.doubt:
                 notes.append(f"{made.record} {made.key} is already so")
                 continue
             self._revive(mapping, want.object_id, links, ordered)

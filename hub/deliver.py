@@ -264,7 +264,7 @@ class Deliverer:
         if not mappings or event.object_id is None or event.object_type is None:
             return None
         lane = delivery.lane if self.policy.kind == "ledger" else None
-        return Want(event, event.object_type, event.object_id, mappings, lane)
+        return Want(event, event.object_type, event.object_id, mappings, lane, delivery.was_unknown)
 
     async def _write(self, closing: Closing) -> set[int]:
         ours = await self._settle(closing)

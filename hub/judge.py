@@ -102,6 +102,7 @@ def poison(delivery: Delivery) -> Settlement:
         code="workers_lost",
         cause=f"{delivery.failures} workers in a row ended or hung while they carried it out",
         fix="An engineer should read the worker's log at the times of the `lost` attempts, then retry; or skip it.",
+        unsure=True,
     )
 
 
@@ -148,6 +149,7 @@ def _given_up(delivery: Delivery, reason: str, rules: Rules, attempt: AttemptLog
         cause=f"still failing after {days:g} days and {delivery.failures + 1} failures; last: {reason}",
         fix=BUDGET_FIX,
         attempt=attempt,
+        unsure=True,
     )
 
 

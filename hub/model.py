@@ -94,6 +94,8 @@ ADOPTED = "adopted"
 FORGOTTEN = "forgotten"
 """In place of a link's digest: the record is to be written again, also where it only comes first in another's job. A
 reconciliation found that the vendor does not hold what was written."""
+UNSURE = "unsure"
+"""In place of a link's digest: something else may have been written since, and nobody found out."""
 ADOPT = "adopt"
 """The action of a record that only finds the linked record and gives it our key, where the vendor keeps one: `key` is
 our key, `link.vendor_id` what the person gave; there are no fields. The hub puts it before what needs that record."""
@@ -123,7 +125,7 @@ class Link:
     """The vendor's own id, e.g. NetSuite's internal id."""
     digest: str
     """Digest of the fields last written (`Record.digest`): equal digest = nothing to send. Or `LINKED`, `ADOPTED`,
-    `REVIVED`."""
+    `REVIVED`, `FORGOTTEN`, `UNSURE`."""
     mapping: str = ""
     """Which mapping and version produced it, e.g. `netsuite/invoice@1`."""
     status: str | None = None

@@ -14,7 +14,7 @@ import asyncpg
 import orjson
 
 from hub.db import SQL, Connection
-from hub.model import Delivery, DeliveryState, Disposition, Event, EventKind, Link, NewEvent
+from hub.model import UNSURE, Delivery, DeliveryState, Disposition, Event, EventKind, Link, NewEvent
 
 
 class Route(NamedTuple):
@@ -220,6 +220,8 @@ class Settlement:
     attempt: AttemptLog | None = None
     links: tuple[Link, ...] = ()
     follow_ups: tuple[Accepted, ...] = ()
+    unsure: bool = False
+    """Given up while what it sent may have landed: what we know of its records may be out of date."""
     resolves_dead: bool = False
     """A state destination's success, or newer dead letter: earlier dead letters of the object are superseded by it."""
 
@@ -292,6 +294,9 @@ async def settle(connection: Connection[Any], work: Iterable[Closing], now: date
         await connection.fetch(SQL["move_deliveries"], *_moves(moved), [s.delivery.id for s in moved])
     await _write_attempts(connection, mine)
     await _write_links(connection, mine, now)
+    if unsure := [s.delivery for s in mine if s.unsure]:
+        objects = [d.event.object_id for d in unsure]
+        await connection.execute(SQL["doubt_links"], [d.destination for d in unsure], objects, UNSURE)
     follow_ups = [f for s in mine for f in s.follow_ups]
     if follow_ups:
         await accept(connection, follow_ups, now)

@@ -140,6 +140,12 @@ ON CONFLICT (destination, object_id, record) DO UPDATE
 SET key = EXCLUDED.key, vendor_id = EXCLUDED.vendor_id, digest = EXCLUDED.digest, mapping = EXCLUDED.mapping,
     status = EXCLUDED.status, linked_at = EXCLUDED.linked_at;
 
+-- name: doubt_links
+-- What comes later of the object is written, whatever was written before. What a person said stays. $1 destinations,
+-- $2 objects, $3 in place of a digest
+UPDATE links l SET digest = $3 FROM unnest($1::text[], $2::text[]) AS u (destination, object_id)
+WHERE l.destination = u.destination AND l.object_id = u.object_id AND l.digest NOT IN ('linked', 'forgotten');
+
 -- name: resolve_dead
 -- A state destination: what was delivered now is newer than what died before. $1 destination, $2 lanes, $3 objects, $4 by, $5 now
 UPDATE deliveries d SET state = 'superseded', superseded_by = u.by, settled_at = $5
