@@ -10,7 +10,6 @@ is said later is newer. Parents come first, deletions last: books refuse documen
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,8 +23,7 @@ from hub import envelope, log, store
 from hub.db import SQL, Connection, Database
 from hub.destination import Page
 from hub.errors import HubError, OutcomeError
-from hub.mirror import choose, number_as_text
-from hub.model import EventKind
+from hub.mirror import choose
 from hub.ordering import DELETED, rank
 from hub.patience import Patience
 from hub.routing import Router
@@ -336,18 +334,10 @@ class _Run:
 
     def _event(self, type_: str, obj: dict[str, Any], moment: _Moment, now: datetime) -> Accepted:
         """The id tells, as that of every read: the last event known when the list was begun; and then the content."""
-        content = orjson.dumps(obj, default=number_as_text, option=orjson.OPT_SORT_KEYS)
-        number = int.from_bytes(hashlib.sha256(type_.encode() + content).digest()[:7])
-        shell = {
-            "id": f"backfill:{obj['id']}:{type_}:{moment.seq}:{number}",
-            "object": "event",
-            "type": type_,
-            "created": moment.created,
-            "livemode": self._all.router.livemode,
-            "data": {"object": obj},
-        }
-        event = envelope.snapshot(shell, orjson.dumps(shell, default=number_as_text), now, EventKind.READ)
-        decided = self._all.router.decide(event, now)
+        id_ = f"backfill:{obj['id']}:{type_}:{moment.seq}:{envelope.content_number(type_, obj)}"
+        router = self._all.router
+        event = envelope.of_read(id_, type_, obj, moment.created, now, livemode=router.livemode)
+        decided = router.decide(event, now)
         return decided._replace(note=" ".join(filter(None, ("listed by a backfill", decided.note))))
 
     # Keeping it -------------------------------------------------------------------------------------------------------
@@ -390,7 +380,7 @@ def _changed(object_type: str, found: dict[str, Any], rows: Sequence[Any], momen
     newest, _ = choose(rows)
     if newest is None:
         return True
-    same = orjson.loads(orjson.dumps(found, default=number_as_text)) == newest.object
+    same = orjson.loads(orjson.dumps(found, default=envelope.number_as_text)) == newest.object
     return not (same or newest.seq > moment.seq)
 
 

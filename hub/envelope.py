@@ -6,8 +6,10 @@ A correctly signed event is never refused for its content: unknown types, missin
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -72,6 +74,32 @@ def snapshot(
         via=via[1] if customer is None and via else None,
         rank=rank(object_type or "", obj, decoded["type"]),
     )
+
+
+def of_read(
+    id_: str, type_: str, obj: Mapping[str, Any], created: int, received_at: datetime, *, livemode: bool | None = None
+) -> NewEvent:
+    """What the hub has read of an object, in the shape of an event: so it is found like one."""
+    data = {"object": obj}
+    shell: dict[str, Any] = {"id": id_, "object": "event", "type": type_, "created": created, "data": data}
+    if livemode is not None:
+        shell["livemode"] = livemode
+    return snapshot(shell, orjson.dumps(shell, default=number_as_text), received_at, EventKind.READ)
+
+
+def content_number(words: str, obj: Mapping[str, Any]) -> int:
+    """The same for the same content read for the same purpose: it ends the id of such an event."""
+    content = orjson.dumps(obj, default=number_as_text, option=orjson.OPT_SORT_KEYS)
+    return int.from_bytes(hashlib.sha256(words.encode() + content).digest()[:7])
+
+
+def number_as_text(value: object) -> object:
+    """For `orjson.dumps(default=...)`: a `Decimal` in what the source read goes back to text, as Stripe writes its
+    decimal fields. Raises `TypeError` for anything else.
+    """
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"cannot store a {type(value).__name__}")
 
 
 def belongs_to(obj: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -112,15 +111,8 @@ class Mirror:
     async def _keep(self, read: dict[str, Any], object_type: str, object_id: str, known: Known) -> int:
         """Dated as the newest event known when it was read: our own clock is not Stripe's. The id says the rest."""
         now = datetime.fromtimestamp(self._clock(), UTC)
-        shell = {
-            "id": f"read:{object_id}:{known.seq}:{int(self._clock() * 1e6)}",
-            "object": "event",
-            "type": f"{object_type}.read",
-            "created": int(known.created.timestamp()),
-            "data": {"object": read},
-        }
-        body = orjson.dumps(shell, default=number_as_text)
-        event = envelope.snapshot(shell, body, now, EventKind.READ)
+        id_ = f"read:{object_id}:{known.seq}:{int(self._clock() * 1e6)}"
+        event = envelope.of_read(id_, f"{object_type}.read", read, int(known.created.timestamp()), now)
         fresh = await self._db.run(store.accept, [Accepted(event, Disposition.READ, "read by the hub", ())], now)
         return fresh.get(event.id, 0)
 
@@ -174,12 +166,3 @@ def _snapshot(row: asyncpg.Record, body: dict[str, Any], why: str) -> tuple[Snap
 def _decode(body: bytes) -> dict[str, Any]:
     decoded: dict[str, Any] = orjson.loads(body)
     return decoded
-
-
-def number_as_text(value: object) -> object:
-    """For `orjson.dumps(default=...)`: a `Decimal` in what the source read goes back to text, as Stripe writes its
-    decimal fields. Raises `TypeError` for anything else.
-    """
-    if isinstance(value, Decimal):
-        return str(value)
-    raise TypeError(f"cannot store a {type(value).__name__}")

@@ -7,19 +7,14 @@ letters. What no mapping can mend is for a person, and says what that person doe
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import orjson
-
 from hub import envelope, store
 from hub.db import SQL, Connection, Database
 from hub.destination import Entry
-from hub.mirror import number_as_text
-from hub.model import EventKind
 from hub.reconcile.compare import Difference, Name
 from hub.reconcile.expect import CANCELLED, COMMITTED, OBJECTS, SAVED, Obj, type_of
 from hub.reconcile.gather import Gather
@@ -189,17 +184,9 @@ class Repairs:
 
     def _event(self, destination: str, told: Told, obj: Obj, created: int, seq: int, now: datetime) -> Accepted:
         """Its id: the same repair of the same object, known by then, is one event. It ends like that of every read."""
-        content = orjson.dumps(obj, default=number_as_text, option=orjson.OPT_SORT_KEYS)
-        number = int.from_bytes(hashlib.sha256(f"{destination} {told.type}".encode() + content).digest()[:7])
-        shell: dict[str, Any] = {
-            "id": f"reconcile:{told.object_id}:{told.type}:{seq}:{number}",
-            "object": "event",
-            "type": told.type,
-            "created": created,
-            "livemode": self.router.livemode,
-            "data": {"object": obj},
-        }
-        event = envelope.snapshot(shell, orjson.dumps(shell, default=number_as_text), now, EventKind.READ)
+        number = envelope.content_number(f"{destination} {told.type}", obj)
+        id_ = f"reconcile:{told.object_id}:{told.type}:{seq}:{number}"
+        event = envelope.of_read(id_, told.type, obj, created, now, livemode=self.router.livemode)
         decided = self.router.decide(event, now)
         routes = tuple(r for r in decided.routes if r.destination == destination)
         return decided._replace(routes=routes, note=f"a repair of `hub reconcile`, for {destination} only")
