@@ -29,8 +29,13 @@ _OURS = re.compile(r"(in|cn|re|pyr)_[A-Za-z0-9]+")
 _MISSING = ("EntityNotFound", "4")
 
 
-def create(settings: AvalaraSettings, limit: Limit | None = None) -> Statement:
-    """The statement, with a connection of its own; opens none yet. `limit`: of the account, over all processes."""
+def create(
+    settings: AvalaraSettings, limit: Limit | None = None, tables: Mapping[str, Mapping[str, Any]] | None = None
+) -> Statement:
+    """The statement, with a connection of its own; opens none yet. `limit`: of the account, over all processes. The
+    lookup tables are not needed: AvaTax says itself what is tax.
+    """
+    del tables
     return AvalaraStatement(settings, limit)
 
 

@@ -24,6 +24,8 @@ SAVED, COMMITTED, CANCELLED = "Saved", "Committed", "Cancelled"
 """The states of a recorded AvaTax document."""
 OBJECTS = ("invoice", "credit_note", "invoice_payment", "refund", "dispute", "payout")
 """Stripe's objects that move money, in an order in which each needs only what comes before it."""
+TOGETHER = 10
+"""Seconds. A refund that is older than its credit note by more was made without it."""
 PREFIXES: Mapping[str, str] = {
     "in": "invoice",
     "cn": "credit_note",
@@ -95,6 +97,7 @@ def expect(destination: str, object_type: str, obj: Obj, around: Around, rules: 
 def _book(obj: Obj, kind: str, key: str, minor: int | None, rules: Rules, **more: Any) -> Entry:
     currency = str(obj["currency"])
     opened: int | None = more.pop("open_minor", None)
+    tax: int | None = more.pop("tax_minor", None)
     return Entry(
         system="stripe",
         kind=kind,
@@ -103,6 +106,7 @@ def _book(obj: Obj, kind: str, key: str, minor: int | None, rules: Rules, **more
         amount=None if minor is None else to_major(minor, currency),
         currency=currency.upper(),
         date=rules.day(more.pop("at", None) or obj["created"]),
+        tax=None if tax is None else to_major(abs(tax), currency),
         open=None if opened is None else to_major(opened, currency),
         status=more.pop("status", BOOKED),
         **more,
@@ -127,14 +131,18 @@ def _invoice(obj: Obj, _: Around, rules: Rules) -> Iterator[Wanted]:
     owed = max(left - max(-moved, 0), 0)
     stays = status == "open" or (status == "uncollectible" and not rules.write_off)
     opened = owed if stays and total >= 0 else 0
-    yield one("invoice", id_, abs(total), "invoice" if total >= 0 else "creditMemo", at=at, open_minor=opened)
+    record, tax = "invoice" if total >= 0 else "creditMemo", _taxes(obj)
+    yield one("invoice", id_, abs(total), record, at=at, open_minor=opened, tax_minor=tax)
     if moved < 0 or (moved > 0 and total > 0):
         yield one("balance", f"bal_{id_}", abs(moved), "creditMemo" if moved > 0 else "invoice", at=at)
     credited = int(obj.get("pre_payment_credit_notes_amount") or 0)
     if status == "void":
         gone = steps.get("voided_at")
         if total - credited > 0:
-            yield one("void", f"void_{id_}", total - credited, "creditMemo", at=gone)
+            # With credit notes before it, how much of what is left is tax is theirs to say.
+            yield one(
+                "void", f"void_{id_}", total - credited, "creditMemo", at=gone, tax_minor=None if credited else tax
+            )
             if moved > 0:
                 yield one("balance_returned", f"unbal_{id_}", moved, "invoice", at=gone)
     if written_off and rules.write_off:
@@ -159,11 +167,15 @@ def _credit_note(obj: Obj, _: Around, rules: Rules) -> Iterator[Wanted]:
     changed = max(obj["created"], obj.get("voided_at") or 0)
     more: dict[str, Any] = {"customer": obj.get("customer"), "at": obj.get("effective_at")}
 
-    def one(kind: str, key: str, minor: int, record: str, **also: Any) -> Wanted:
-        return Wanted(_book(obj, kind, key, minor, rules, record=record, **(more | also)), changed, of=of)
+    def one(kind: str, key: str, minor: int | None, record: str, *, sure: bool = True, **also: Any) -> Wanted:
+        return Wanted(_book(obj, kind, key, minor, rules, record=record, **(more | also)), changed, sure, of=of)
 
-    yield one("credit_note", id_, obj["total"], "creditMemo", open_minor=0)
+    yield one("credit_note", id_, obj["total"], "creditMemo", open_minor=0, tax_minor=_taxes(obj))
     refunds = obj.get("refunds") or ()
+    if any(r.get("refund") for r in refunds):
+        # Only if one of them was made before the note, which the note does not say. That it is over the right amount
+        # shows in what is open, of it and of the credit memo.
+        yield one("replaced", f"replaces_{id_}", None, "invoice", sure=False, open_minor=0)
     outside = int(obj.get("out_of_band_amount") or 0)
     kept = int(obj.get("post_payment_amount") or 0) - outside - sum(int(r.get("amount_refunded") or 0) for r in refunds)
     if kept > 0 and obj.get("customer_balance_transaction"):
@@ -172,7 +184,7 @@ def _credit_note(obj: Obj, _: Around, rules: Rules) -> Iterator[Wanted]:
     if outside > 0:
         yield one("outside", f"outside_{id_}", outside, "customerRefund")
     if obj["status"] == "void":
-        yield one("void", f"void_{id_}", obj["total"], "invoice", at=obj.get("voided_at"))
+        yield one("void", f"void_{id_}", obj["total"], "invoice", at=obj.get("voided_at"), tax_minor=_taxes(obj))
 
 
 def _payment(obj: Obj, around: Around, rules: Rules) -> Iterator[Wanted]:
@@ -196,7 +208,7 @@ def _refund(obj: Obj, around: Around, rules: Rules) -> Iterator[Wanted]:
     sure = obj.get("status") != "canceled"
     entry = _book(obj, "refund", id_, obj["amount"], rules, record="customerRefund", customer=customer)
     yield Wanted(entry, obj["created"], sure, of=of)
-    if _note_of(obj, around) is None:
+    if not _made_with_note(obj, around):
         memo = _book(obj, "memo", f"memo_{id_}", obj["amount"], rules, record="creditMemo", customer=customer)
         yield Wanted(memo, obj["created"], sure, of=of)
     if obj.get("status") == "failed":
@@ -204,10 +216,14 @@ def _refund(obj: Obj, around: Around, rules: Rules) -> Iterator[Wanted]:
         yield Wanted(back, obj["created"], of=of)
 
 
-def _note_of(refund: Obj, around: Around) -> Obj | None:
-    """The credit note that a refund belongs to, if it was made with one."""
-    listed = (n for n in around.notes if any(r.get("refund") == refund["id"] for r in n.get("refunds") or ()))
-    return next(listed, None)
+def _notes_of(refund: Obj, around: Around) -> list[Obj]:
+    """The credit notes that list a refund."""
+    return [n for n in around.notes if any(r.get("refund") == refund["id"] for r in n.get("refunds") or ())]
+
+
+def _made_with_note(refund: Obj, around: Around) -> bool:
+    """Whether it was made with a credit note, and not listed by one that was made only later."""
+    return any(n["created"] <= refund["created"] + TOGETHER for n in _notes_of(refund, around))
 
 
 def _dispute(obj: Obj, around: Around, rules: Rules) -> Iterator[Wanted]:
@@ -331,10 +347,10 @@ def _tax_of_note(obj: Obj, around: Around, rules: Rules) -> Iterator[Wanted]:
 
 
 def _tax_of_refund(obj: Obj, around: Around, rules: Rules) -> Iterator[Wanted]:
-    if around.invoice is None or _recorded_elsewhere(around.invoice) or _note_of(obj, around) is not None:
+    if around.invoice is None or _recorded_elsewhere(around.invoice) or _made_with_note(obj, around):
         return
     # Its tax is a share of the invoice's, line by line: AvaTax's sum of it is not compared, the whole is.
-    gone = obj.get("status") in ("failed", "canceled")
+    gone = obj.get("status") in ("failed", "canceled") or bool(_notes_of(obj, around))
     entry = _tax(
         obj, "refund", "ReturnInvoice", -1, rules, minor=obj["amount"], customer=around.invoice.get("customer"),
         status=CANCELLED if gone else _reported(around.invoice, rules),

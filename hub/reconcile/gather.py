@@ -58,7 +58,7 @@ class Gather:
         elif object_type == "credit_note":
             for each in found.get("refunds") or ():
                 if each.get("refund"):
-                    slim = {"id": found["id"], "invoice": found.get("invoice"), "refunds": found["refunds"]}
+                    slim = {name: found.get(name) for name in ("id", "created", "invoice", "refunds")}
                     _keep(self._notes, str(each["refund"]), slim)
 
     async def read(self, object_type: str, object_id: str) -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ SAID: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("invoice", "recovery"): ("invoice.voided",),
     ("credit_note", "credit_note"): ("credit_note.created",),
     ("credit_note", "balance"): ("credit_note.created",),
+    ("credit_note", "replaced"): ("credit_note.created",),
     ("credit_note", "outside"): ("credit_note.created",),
     ("credit_note", "void"): ("credit_note.voided",),
     ("invoice_payment", "payment"): ("invoice_payment.paid",),
@@ -55,8 +56,8 @@ UNDOES: Mapping[str, str] = {
 COMMITS: Mapping[str, str] = {"invoice": "invoice.paid"}
 """What is told besides of one that must be committed, if the invoice is paid: a setting may have it wait for that."""
 ORDER = (
-    "invoice", "balance", "balance_returned", "credit_note", "memo", "dispute", "reinstatement", "void", "write_off",
-    "recovery", "payment", "outside", "refund", "failed", "paid_back", "payout",
+    "invoice", "balance", "balance_returned", "replaced", "credit_note", "memo", "dispute", "reinstatement", "void",
+    "write_off", "recovery", "payment", "outside", "refund", "failed", "paid_back", "payout",
 )  # fmt: skip
 """What is applied to something comes after it."""
 
@@ -76,6 +77,8 @@ def way(one: Difference) -> Way:  # noqa: PLR0911 - one return per case
     if one.held:
         return Way(False, f"{one.held}: correct its cause and retry it (`hub retry`)")
     match one.name:
+        case Name.EXTRA if type_of(one.entry.object_id) == "refund" and one.entry.kind in ("memo", "refund"):
+            return Way(False, _twice(one, what))
         case Name.EXTRA:
             return Way(False, f"a person: look who made {what}, and void it if Stripe is right")
         case Name.DUPLICATE:
@@ -91,6 +94,17 @@ def way(one: Difference) -> Way:  # noqa: PLR0911 - one return per case
     if one.name is Name.OPEN and one.entry.kind == "invoice":
         return Way(True, f"write the payments and credit notes of {one.entry.object_id} again")
     return Way(True, f"write {what} again as {one.entry.key}")
+
+
+def _twice(one: Difference, what: str) -> str:
+    """A refund that was booked on its own, and once more with a credit note that came seconds after it."""
+    refund = one.entry.object_id
+    text = f"a person: if a credit note lists {refund}, that has a document too, and the customer is credited twice:"
+    if one.destination == "avalara":
+        return f"{text} void {what}; else look who made it"
+    if one.entry.kind == "refund":
+        return f"a person: look who made {what}, and void it if Stripe is right"
+    return f"{text} apply customerRefund stripe_{refund} to that one, then void {what}; else look who made it"
 
 
 def _tax_way(one: Difference, what: str) -> Way:

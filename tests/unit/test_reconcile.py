@@ -271,7 +271,7 @@ def steps(**changes: int) -> dict[str, Any]:
 
 
 def test_a_paid_invoice_is_booked_whole_with_nothing_open() -> None:
-    assert shown("netsuite", "invoice", invoice()) == {"stripe_in_1": ("58.32", None, "0.00", "booked")}
+    assert shown("netsuite", "invoice", invoice()) == {"stripe_in_1": ("58.32", "4.32", "0.00", "booked")}
     assert shown("avalara", "invoice", invoice()) == {"SalesInvoice in_1": ("58.32", "4.32", None, "Committed")}
 
 
@@ -286,13 +286,13 @@ def test_a_balance_that_was_used_or_filled_is_a_record_of_its_own() -> None:
     took = {"starting_balance": -2000, "ending_balance": 0}
     used = shown("netsuite", "invoice", invoice(**took))
     assert used["stripe_bal_in_1"] == ("20.00", None, None, "booked")
-    negative = shown("netsuite", "invoice", invoice(total=-700, starting_balance=0, ending_balance=-700))
-    assert negative == {
-        "stripe_in_1": ("7.00", None, "0.00", "booked"), "stripe_bal_in_1": ("7.00", None, None, "booked"),
+    below = {"total": -700, "total_taxes": [{"amount": -52}], "starting_balance": 0, "ending_balance": -700}
+    assert shown("netsuite", "invoice", invoice(**below)) == {  # a credit memo: what is given, without a sign
+        "stripe_in_1": ("7.00", "0.52", "0.00", "booked"), "stripe_bal_in_1": ("7.00", None, None, "booked"),
     }  # fmt: skip
     # 10.00 that the customer owed were added: of 68.32 that are left, 58.32 are open on the invoice itself.
     older = invoice(status="open", starting_balance=1000, ending_balance=0, amount_remaining=6832)
-    assert shown("netsuite", "invoice", older)["stripe_in_1"] == ("58.32", None, "58.32", "booked")
+    assert shown("netsuite", "invoice", older)["stripe_in_1"] == ("58.32", "4.32", "58.32", "booked")
     gone = invoice(status="void", **took, **steps(voided_at=LATER))
     assert shown("netsuite", "invoice", gone)["stripe_unbal_in_1"] == ("20.00", None, None, "booked")
     made = expect("netsuite", "invoice", invoice(total=-700, ending_balance=-700), Around(), RULES)
@@ -303,6 +303,8 @@ def test_a_void_takes_back_what_credit_notes_left_of_it() -> None:
     # 58.32 less a credit note of 10.00 before payment: 48.32.
     void = invoice(status="void", pre_payment_credit_notes_amount=1000, amount_remaining=4832, **steps(voided_at=LATER))
     assert shown("netsuite", "invoice", void)["stripe_void_in_1"] == ("48.32", None, None, "booked")
+    whole = shown("netsuite", "invoice", void | {"pre_payment_credit_notes_amount": 0})
+    assert whole["stripe_void_in_1"] == ("58.32", "4.32", None, "booked")
     assert shown("avalara", "invoice", void) == {
         "SalesInvoice in_1": ("58.32", "4.32", None, "Cancelled"),
         # Should it be locked: over what the credit note left, 58.32 - 10.00.
@@ -313,9 +315,9 @@ def test_a_void_takes_back_what_credit_notes_left_of_it() -> None:
 def test_an_uncollectible_invoice_follows_the_policy() -> None:
     bad = invoice(status="uncollectible", amount_remaining=5832, **steps(marked_uncollectible_at=LATER))
     assert shown("netsuite", "invoice", bad, write_off=True) == {
-        "stripe_in_1": ("58.32", None, "0.00", "booked"), "stripe_writeoff_in_1": ("58.32", None, None, "booked"),
+        "stripe_in_1": ("58.32", "4.32", "0.00", "booked"), "stripe_writeoff_in_1": ("58.32", None, None, "booked"),
     }  # fmt: skip
-    assert shown("netsuite", "invoice", bad) == {"stripe_in_1": ("58.32", None, "58.32", "booked")}
+    assert shown("netsuite", "invoice", bad) == {"stripe_in_1": ("58.32", "4.32", "58.32", "booked")}
     taxes = {p: shown("avalara", "invoice", bad, uncollectible=p) for p in ("none", "void", "bad_debt")}
     assert {p: t["SalesInvoice in_1"][3] for p, t in taxes.items()} == {
         "none": "Committed", "void": "Cancelled", "bad_debt": "Committed",
@@ -347,7 +349,10 @@ def note(**changes: Any) -> dict[str, Any]:
 
 def test_a_credit_note_its_refund_and_its_void() -> None:
     around = Around(invoice())
-    assert shown("netsuite", "credit_note", note(), around) == {"stripe_cn_1": ("19.44", None, "0.00", "booked")}
+    assert shown("netsuite", "credit_note", note(), around) == {
+        "stripe_cn_1": ("19.44", "1.44", "0.00", "booked"),
+        "stripe_replaces_cn_1?": (None, None, "0.00", "booked"),  # should its refund have been there before
+    }
     assert shown("avalara", "credit_note", note(), around) == {
         "ReturnInvoice cn_1": ("-19.44", "-1.44", None, "Committed")
     }
@@ -356,7 +361,7 @@ def test_a_credit_note_its_refund_and_its_void() -> None:
     assert shown("netsuite", "refund", refund, with_note) == {"stripe_re_1": ("19.44", None, None, "booked")}
     assert shown("avalara", "refund", refund, with_note) == {}
     void = note(status="void", voided_at=LATER)
-    assert shown("netsuite", "credit_note", void, around)["stripe_void_cn_1"] == ("19.44", None, None, "booked")
+    assert shown("netsuite", "credit_note", void, around)["stripe_void_cn_1"] == ("19.44", "1.44", None, "booked")
     assert shown("avalara", "credit_note", void, around)["ReturnInvoice cn_1"][3] == "Cancelled"
     # A sale that was not made gives nothing back; one that is not reported yet, not yet.
     of_void, of_open = Around(invoice(status="void")), Around(invoice(status="open"))
@@ -382,6 +387,39 @@ def test_a_refund_without_a_credit_note_has_a_memo_and_a_return_of_its_own() -> 
     failed = shown("netsuite", "refund", refund | {"status": "failed"}, around)
     assert failed["stripe_failed_re_2"] == ("500", None, None, "booked")
     assert shown("netsuite", "refund", refund) == {}  # of a payment for no invoice
+
+
+def test_a_refund_that_a_later_credit_note_lists_keeps_its_memo_and_loses_its_return() -> None:
+    def both(seconds: int) -> tuple[set[str], dict[str, Any]]:
+        refund = {"id": "re_1", "created": NOON - seconds, "currency": "usd", "amount": 1944, "status": "succeeded"}
+        around = Around(invoice(), (note(),))
+        return set(shown("netsuite", "refund", refund, around)), shown("avalara", "refund", refund, around)
+
+    assert both(10) == ({"stripe_re_1"}, {})  # made with the note
+    assert both(-5) == ({"stripe_re_1"}, {})
+    assert both(11) == (
+        {"stripe_re_1", "stripe_memo_re_1"}, {"ReturnInvoice re_1?": ("-19.44", None, None, "Cancelled")},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("destination", "changes", "says"),
+    [
+        ("netsuite", {"kind": "memo", "key": "stripe_memo_re_1", "record": "creditMemo"},
+         "apply customerRefund stripe_re_1 to that one, then void creditMemo 700"),
+        ("avalara", {"kind": "refund", "key": "ReturnInvoice re_1", "record": "ReturnInvoice"},
+         "credited twice: void ReturnInvoice 700"),
+        ("netsuite", {"kind": "refund", "key": "stripe_re_1", "record": "customerRefund"},
+         "look who made customerRefund 700"),
+    ],
+)  # fmt: skip
+def test_a_second_document_of_a_refund_says_why_it_may_be_there_and_what_to_do(
+    destination: str, changes: dict[str, Any], says: str
+) -> None:
+    second = found(INVOICE, object_id="re_1", **changes)
+    (one,) = differences([], [second], destination)
+    assert (one.name, way(one).written) == (Name.EXTRA, False)
+    assert says in way(one).text
 
 
 def test_payments_disputes_and_payouts() -> None:
