@@ -320,7 +320,8 @@ def _show_demo(result: dict[str, Any], good: bool) -> None:  # noqa: FBT001
     out.print(result["reconcile"]["said"], markup=False)
     out.print(f"differences: {tie['amount_differences']} in amount, {tie['status_differences']} in status")
     for kind, wrong in tie["differences"].items():
-        counts = ", ".join(f"{system} {n}" for system, n in tie.get(kind, {}).items())
+        each = ((k, n if isinstance(n, dict) else {k: n}) for k, n in tie.get(kind, {}).items())
+        counts = "; ".join(f"{k}: " * (k not in n) + ", ".join(f"{s} {n[s]}" for s in n) for k, n in each)
         out.print(f"{kind.replace('_', ' ')}: {counts}, differences {wrong}")
     out.print(f"lake: {tie['lake_events']} events, {tie['lake_duplicates']} duplicates")
     out.print("[green]all systems agree[/]" if good else "[red]the systems do not agree[/]")

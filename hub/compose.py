@@ -12,11 +12,13 @@ from typing import Any, TypeAlias
 
 from hub import envelope, store
 from hub.db import Database
-from hub.errors import ConservationError, MappingError, Outcome, Reject
+from hub.errors import ConservationError, MappingError, Outcome, Reject, Retry
 from hub.mapping import Mappings, RecordMapping, Skip, root_name
 from hub.mirror import Found, Known, Mirror, Snapshot
 from hub.model import ADOPT, ADOPTED, FORGOTTEN, LINKED, REVIVE, REVIVED, VOIDED, Event, Link, Record
 
+NOT_YET = "not_there_yet"
+"""Code of a mapping that needs something Stripe makes a moment later."""
 _List: TypeAlias = tuple[str, str, str]
 """A list of Stripe's: object type, by what, id."""
 _Place: TypeAlias = tuple[str, str, bool]
@@ -173,7 +175,7 @@ class _Round:
             needed = node.mapping.needed(node.roots, self._settings)
             lists = node.mapping.listed(node.roots, self._settings)
         except MappingError as error:
-            node.failure = _reject(error)
+            node.failure = _stop(error)
             return wanted
         for name, (object_type, object_id) in needed.items():
             if object_id is None:
@@ -319,7 +321,7 @@ class _Round:
         try:
             return node.mapping.apply(node.roots, self._settings)
         except MappingError as error:
-            return _reject(error)
+            return _stop(error)
         except ConservationError as error:
             return Reject(
                 "does_not_add_up",
@@ -339,7 +341,10 @@ def _adopt(link: Link, ordered: dict[_Place, Record]) -> None:
     ordered.setdefault(_place(record), record)
 
 
-def _reject(error: MappingError) -> Reject:
+def _stop(error: MappingError) -> Outcome:
+    """Never as it is; but what Stripe has not made yet is asked for again, in the time budget of any other failure."""
+    if error.code == NOT_YET:
+        return Retry(error.code, error.cause)
     return Reject(error.code, error.cause, error.fix)
 
 

@@ -92,10 +92,10 @@ class NetSuiteSettings(VendorSettings):
     write_off: Literal["none", "write_off"] = Field(
         default="none", description="An invoice marked uncollectible: none (it stays open), write_off (bad debt)."
     )
-    exchange_rates: Literal["netsuite", "stripe"] = Field(
-        default="netsuite",
-        description="Rate of payments, refunds and disputes: NetSuite's table, or Stripe's own conversion where it was"
-        " into the base currency.",
+    exchange_rates: Literal["stripe", "netsuite"] = Field(
+        default="stripe",
+        description="Rate of payments, refunds and disputes in other currencies: Stripe's own conversion where it was"
+        " into the base currency, so that payouts take all that came in; or NetSuite's table.",
     )
     service_dates: bool = Field(
         default=True,

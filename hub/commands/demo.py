@@ -279,6 +279,8 @@ async def _result(
             "lake_missing": tie.lake_missing,
             **tie.money.counts,
             "tax": tie.money.tax,
+            "clearing": tie.money.clearing,
+            "receivables": tie.money.receivables,
             "drafts_taxed": len(drafts.seen) - drafts.finalised_without,
             "differences": {kind: len(found) for kind, found in tie.money.differences.items()},
         },

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from hub.commands.tieout_balance import balances
 from hub.commands.tieout_money import Money, major, money
 
 
@@ -79,6 +80,7 @@ def tie_out(
     result.lake_duplicates = sum(n - 1 for n in lake.values())
     result.lake_missing = len(set(sent) - lake.keys())
     result.money = money(stripe, netsuite, avalara)
+    balances(result.money, stripe, netsuite)
     return result
 
 

@@ -25,6 +25,10 @@ class Money:
     """Kind -> system -> number of documents."""
     tax: dict[str, dict[str, str]] = field(default_factory=dict)
     """Currency -> system -> tax on invoices less tax on credit notes, major units."""
+    clearing: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Settlement currency -> system -> what Stripe has of us, major units, and the `difference` (`tieout_balance`)."""
+    receivables: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Currency -> system -> what customers owe, and the `difference`."""
     differences: dict[str, list[str]] = field(default_factory=dict)
     """Kind -> what does not agree."""
 

@@ -20,7 +20,7 @@ from jmespath import functions as library
 from hub.mapping.parts import parts, taxes
 from hub.mapping.receivable import receivable, spread, written_off
 from hub.mapping.returned import returned
-from hub.mapping.settlement import settled
+from hub.mapping.settlement import rate, settled
 from hub.money import CurrencyError, to_major
 
 
@@ -246,6 +246,23 @@ class Functions(library.Functions):
                 "Nothing was sent. Stripe may not have finished the list yet: retry later, and compare in Stripe.",
             )
         return rows
+
+    @signature(_ANY, _ANY, _ANY, _ANY)
+    def _func_rate(self, amount: Any, currency: Any, transaction: Any, base: Any) -> Decimal | None:
+        if currency == base:
+            return None
+        if transaction is None:
+            raise RefusalError(
+                "not_there_yet",
+                f"Stripe does not say yet what it made of the {text_of(currency).upper()}: no balance transaction",
+                "Nothing was sent, and it is tried again by itself: Stripe may take an hour. If it stays, look for the "
+                "payment in Stripe.",
+            )
+        into = _at(transaction, ["currency"])
+        if into != base:
+            return None
+        given, made = self._func_money(amount, currency), self._func_money(_at(transaction, ["amount"]), into)
+        return rate(_operand(given, "rate"), _operand(made, "rate"))
 
     @signature(_ANY, _ANY, _ANY)
     def _func_within(self, part: Any, whole: Any, what: Any) -> Any:

@@ -1,11 +1,13 @@
-"""A payout as the rows of a bank deposit: what of it were charges, refunds, disputes, fees. Pure.
+"""What Stripe made of money. A payout as the rows of a bank deposit: what of it were charges, refunds, disputes, fees.
+And the rate at which an amount was converted. Pure.
 
-All amounts are integers in minor units of the payout's currency, signed as they move Stripe's balance.
+A payout's amounts are integers in minor units of its currency, signed as they move Stripe's balance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Context, Decimal
 from typing import Any
 
 KINDS = ("charges", "refunds", "disputes", "returned", "fees", "adjustments")
@@ -34,3 +36,16 @@ def settled(transactions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         sums[_CATEGORIES.get(str(transaction.get("reporting_category")), "adjustments")] += transaction["amount"]
         sums["fees"] -= transaction.get("fee") or 0
     return [{"kind": kind, "amount": amount} for kind, amount in sums.items() if amount]
+
+
+_RATE = Context(prec=12)
+
+
+def rate(amount: Decimal, made: Decimal) -> Decimal | None:
+    """What one unit became, of an `amount` that Stripe made `made` of (both in major units, whatever their signs). None
+    if either is nothing.
+
+    Taken from the two amounts and not from `exchange_rate`, so that the amount at this rate, rounded to cents, is what
+    is on Stripe's balance to the cent: twelve digits are enough for a billion.
+    """
+    return abs(_RATE.divide(made, amount)).normalize() if amount and made else None

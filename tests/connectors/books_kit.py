@@ -35,8 +35,11 @@ class Books:
     _written: set[tuple[str, str]] = field(default_factory=set)
     _links: dict[tuple[str, str], Link] = field(default_factory=dict)
     _numbers: Any = field(default_factory=itertools.count)
+    _seen: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        chosen = self.w.settings(**self.settings).model_dump(mode="json")
+        self._seen = {"timezone": "UTC", **{f"netsuite_{name}": value for name, value in chosen.items()}}
         self.destination = self.w.destination(**self.settings)
         self.add(id="cus_1", object="customer", name="Acme Ltd", email="pay@acme.example")
 
@@ -90,15 +93,14 @@ class Books:
     def _records(self, mapping: RecordMapping, id_: str, event: dict[str, Any], *, own: bool) -> list[Record]:
         """The record, with the parents that are not there yet before it: as `hub.compose` does it, in few words."""
         roots: dict[str, Any] = {mapping.object: copy.deepcopy(self.objects[id_]), "event": event}
-        seen = {"timezone": "UTC", **{f"netsuite_{k}": v for k, v in self.settings.items()}}
         while True:
-            found = mapping.needed(roots, seen)
-            lists = mapping.listed(roots, seen)
+            found = mapping.needed(roots, self._seen)
+            lists = mapping.listed(roots, self._seen)
             if not found and not lists:
                 break
             roots |= {name: self.objects[i] if i else None for name, (_, i) in found.items()}
             roots |= {name: self._list(kind, by, i) if i else [] for name, (kind, by, i) in lists.items()}
-        made = mapping.apply(roots, seen)
+        made = mapping.apply(roots, self._seen)
         if isinstance(made, Skip):
             return []
         if not own and (made.object_id, made.record) in self._written:
@@ -170,6 +172,14 @@ def dispute(amount: int, **more: Any) -> dict[str, Any]:
     return {
         "id": "dp_1", "object": "dispute", "amount": amount, "currency": "usd", "charge": "ch_1", "created": JAN,
         "payment_intent": "pi_1", "reason": "fraudulent", "balance_transactions": moved, **more,
+    }  # fmt: skip
+
+
+def charge(n: int, amount: int, **more: Any) -> dict[str, Any]:
+    """What the payment intent `pi_n` collected."""
+    return {
+        "id": f"ch_{n}", "object": "charge", "payment_intent": f"pi_{n}", "status": "succeeded", "amount": amount,
+        "amount_captured": amount, **more,
     }  # fmt: skip
 
 

@@ -39,6 +39,17 @@ key: concat('k_', invoice_payment.id)
 fields:
   status: invoice.status
 """
+RATE = """
+version: 1
+record: Rate
+on: [refund.updated]
+object: refund
+needs:
+  moved: {object: balance_transaction, list: source, id: refund.id}
+key: concat('k_', refund.id)
+fields:
+  status: concat(rate(`1000`, 'eur', moved[0], 'usd'))
+"""
 
 
 @pytest.fixture
@@ -46,6 +57,7 @@ def engine(db: Database, clock: Clock, tmp_path: Path) -> Engine:
     (tmp_path / "vendor").mkdir()
     (tmp_path / "vendor" / "refund.yaml").write_text(REFUND)
     (tmp_path / "vendor" / "payment.yaml").write_text(PAYMENT)
+    (tmp_path / "vendor" / "rate.yaml").write_text(RATE)
     return build(db, clock, tmp_path, "ledger")
 
 
@@ -130,6 +142,21 @@ async def test_a_mapping_reads_all_that_belongs_to_an_object_as_it_is_now(engine
     assert engine.destination.written == [("Refund", "k_re_1", "in_1 cn_2")]
     asked = ["invoice_payment by payment_intent pi_1", "credit_note by invoice in_1"]
     assert [r for r in engine.source.reads if " by " in r] == asked, "each list once"
+
+
+async def test_what_stripe_makes_a_moment_later_is_waited_for_and_nothing_is_sent_before(
+    engine: Engine, clock: Clock
+) -> None:
+    await engine.accept(event("evt_1", "refund.updated", refund(customer="cus_1")))
+    await engine.drain()
+    (row,) = await engine.rows("state, code, cause, due_at")
+    assert (row["state"], row["code"], row["due_at"].timestamp() > clock()) == ("waiting", "not_there_yet", True)
+    assert "what it made of the EUR" in row["cause"]
+    moved = {"id": "txn_1", "object": "balance_transaction", "source": "re_1", "currency": "usd", "amount": -1083}
+    engine.source.objects["txn_1"] = moved
+    clock.advance(3600)
+    await engine.drain()
+    assert (await engine.states(), engine.destination.written) == (["done"], [("Rate", "k_re_1", "1.083")])
 
 
 async def test_an_invoice_known_as_a_draft_only_is_read_before_anything_is_made_of_it(engine: Engine) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hub.commands.tieout_money import money
+from hub.commands.tieout_balance import balances
+from hub.commands.tieout_money import Money, money
 
 STRIPE: dict[str, Any] = {
     "invoices": [
@@ -138,3 +139,98 @@ def test_what_does_not_agree_is_said(there: tuple[dict[str, Any], dict[str, Any]
 def test_the_same_document_twice_is_said() -> None:
     twice = {**NETSUITE, "deposit": NETSUITE["deposit"] * 2}
     assert money(STRIPE, twice, AVALARA).all() == ["payouts: netsuite: 2 documents for stripe_po_1"]
+
+
+# What is still at Stripe, and what is still owed ----------------------------------------------------------------------
+
+PAID = {"status": "paid", "payment": {"payment_intent": "pi_1"}}
+
+
+def _movement(id_: str, amount: int, source: str, fee: int = 0, currency: str = "usd") -> dict[str, Any]:
+    return {"id": id_, "amount": amount, "fee": fee, "source": source, "currency": currency}
+
+
+ACCOUNT: dict[str, Any] = {
+    # Charges of 100.00 and 50.00 (fees 3.20 and 1.75) and one of 9.00 without an invoice (fee 0.56). The first and the
+    # last are in a payout that has arrived, of 105.24; the second in one under way, of 48.25. A refund of 20.00 is left
+    # on the balance, which is below nothing by it. Of 70.00 EUR 67.67 are left, after a fee of 2.33.
+    "balance": {"usd": {"available": -2000, "pending": 0}, "eur": {"available": 0, "pending": 6767}},
+    "balance_transactions": [
+        _movement("txn_1", 10000, "ch_1", 320),
+        _movement("txn_2", 5000, "ch_2", 175),
+        _movement("txn_3", 900, "ch_of_no_invoice", 56),
+        _movement("txn_4", -2000, "re_1"),
+        _movement("txn_5", 7000, "ch_3", 233, "eur"),
+        _movement("txn_6", -10524, "po_1"),
+        _movement("txn_7", -4825, "po_2"),
+    ],
+    "paid_out": {"po_1": ["txn_1", "txn_3"], "po_2": ["txn_2"]},
+    "payouts": [
+        {"id": "po_1", "status": "paid", "amount": 10524, "currency": "usd"},
+        {"id": "po_2", "status": "in_transit", "amount": 4825, "currency": "usd"},
+    ],
+    "invoice_payments": [PAID],
+    "charges": [
+        {"id": "ch_1", "payment_intent": "pi_1"},
+        {"id": "ch_2", "payment_intent": "pi_1"},
+        {"id": "ch_3", "payment_intent": "pi_1"},
+        {"id": "ch_of_no_invoice", "payment_intent": "pi_2"},
+    ],
+    "refunds": [
+        {"id": "re_1", "payment_intent": "pi_1", "status": "succeeded", "amount": 2000, "currency": "usd"},
+        {"id": "re_2", "payment_intent": "pi_1", "status": "failed", "amount": 150, "currency": "eur"},
+    ],
+    "disputes": [],
+    "invoices": [
+        {"status": "open", "currency": "eur", "amount_remaining": 11900, "amount_paid": 0},
+        {"status": "uncollectible", "currency": "jpy", "amount_remaining": 500, "amount_paid": 0},
+        {"status": "void", "currency": "eur", "amount_remaining": 0, "amount_paid": 250},
+        {"status": "paid", "currency": "eur", "amount_remaining": 0, "amount_paid": 7000},
+    ],
+}
+LEDGER: dict[str, Any] = {
+    # In: 60.00 USD, and 90.00 that Stripe made of yen; refunded 20.00; out with the payout: 100.00 and the 9.00 that
+    # never came in. By Stripe: -20.00 + 48.25 under way + 1.75 of fees to come - 9.00 = 21.00.
+    "carried": {"1": {"hub_stripe_clearing": {"USD": "-69.00", "JPY": "90.00", "EUR": "77.00"}}},
+    "foreign": {
+        "1": {
+            "hub_stripe_clearing": {"USD": "-69.00", "JPY": "13600", "EUR": "70.00"},
+            # 119.00 open, less 1.50 of a refund that came back and 2.50 paid of a void invoice.
+            "Accounts Receivable": {"EUR": "115.00", "JPY": "500"},
+        }
+    },
+}
+
+
+def test_clearing_is_what_stripe_has_and_receivables_what_customers_owe() -> None:
+    found = Money()
+    balances(found, ACCOUNT, LEDGER)
+    assert found.all() == []
+    assert found.clearing == {
+        "EUR": {"stripe": "70", "netsuite": "70", "difference": "0"},
+        "USD": {"stripe": "21", "netsuite": "21", "difference": "0"},
+    }
+    assert found.receivables == {
+        "EUR": {"stripe": "115", "netsuite": "115", "difference": "0"},
+        "JPY": {"stripe": "500", "netsuite": "500", "difference": "0"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("ledger", "account", "currency", "amount", "says"),
+    [
+        ("carried", "hub_stripe_clearing", "JPY", "90.01", "clearing: netsuite: 21.01 USD, by Stripe it is 21.00"),
+        ("foreign", "hub_stripe_clearing", "EUR", "69.99", "clearing: netsuite: 69.99 EUR, by Stripe it is 70.00"),
+        ("foreign", "Accounts Receivable", "EUR", "0", "receivables: netsuite: 0 EUR, by Stripe it is 115.00"),
+        ("foreign", "Accounts Receivable", "GBP", "1", "receivables: netsuite: 1 GBP, by Stripe it is 0"),
+    ],
+)
+def test_a_cent_too_many_in_the_ledger_is_said(
+    ledger: str, account: str, currency: str, amount: str, says: str
+) -> None:
+    wrong = copy.deepcopy(LEDGER)
+    wrong[ledger]["1"][account][currency] = amount
+    found = Money()
+    balances(found, ACCOUNT, wrong)
+    assert found.all() == [says]
+    assert not found.agrees

@@ -75,8 +75,8 @@ class NetSuiteSimulator(SideDoor):
         self.most_at_once = 0
 
     def state(self) -> dict[str, Any]:
-        """Customers and transactions, money as text, references by external id or symbol; `balances` and `foreign`, the
-        trial balance (see `render.plain`)."""
+        """Customers and transactions, money as text, references by external id or symbol; `balances`, `foreign` and
+        `carried`, the trial balance (see `render.plain`)."""
         return plain(self._books)
 
     def refusal(self, kind: str) -> tuple[int, dict[str, str], bytes]:

@@ -49,6 +49,8 @@ class Books:
         """Subsidiary and account -> base amount, debit positive."""
         self.foreign: dict[tuple[str, str, str], Decimal] = {}
         """Subsidiary, account and currency -> amount."""
+        self.carried: dict[tuple[str, str, str], Decimal] = {}
+        """The same in base currency."""
 
     def configure(self, switches: Switches) -> None:
         self.switches, self.schema = switches, schema(switches)
@@ -211,8 +213,9 @@ class Books:
             subsidiary, currency = self._booked[number]
             key = (subsidiary, post.account)
             self.balances[key] = self.balances.get(key, ZERO) + sign * post.base
+            whole = (*key, currency)
+            self.carried[whole] = self.carried.get(whole, ZERO) + sign * post.base
             if post.foreign:
-                whole = (*key, currency)
                 self.foreign[whole] = self.foreign.get(whole, ZERO) + sign * post.foreign
 
     def _claim(self, kind: str, number: str | None, name: str | None) -> None:

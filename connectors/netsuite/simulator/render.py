@@ -112,12 +112,13 @@ TYPE_NAMES = {
 def plain(books: Books) -> dict[str, Any]:
     """The business records for tie-outs, money as text, references by external id or symbol; then the balances that are
     not nothing, debit positive: `balances` by subsidiary and account (external id, or name) in base currency, `foreign`
-    by subsidiary, account and currency."""
+    by subsidiary, account and currency, `carried` the same in base currency."""
     found: dict[str, Any] = {
         kind: [_plain(books, kind, n, r) for n, r in books.records[kind].items()]
         for kind in ("customer", *TRANSACTIONS)
     }
-    found["balances"], found["foreign"] = balances(books), foreign(books)
+    found["balances"] = balances(books)
+    found["foreign"], found["carried"] = by_currency(books, books.foreign), by_currency(books, books.carried)
     return found
 
 
@@ -131,10 +132,10 @@ def balances(books: Books) -> dict[str, dict[str, str]]:
     return shown
 
 
-def foreign(books: Books) -> dict[str, dict[str, dict[str, str]]]:
-    """Subsidiary -> account -> currency -> amount in it."""
+def by_currency(books: Books, amounts: Mapping[tuple[str, str, str], Decimal]) -> dict[str, dict[str, dict[str, str]]]:
+    """Subsidiary -> account -> currency of the transactions -> amount, if there is any."""
     shown: dict[str, dict[str, dict[str, str]]] = {}
-    for (subsidiary, account, currency), amount in sorted(books.foreign.items()):
+    for (subsidiary, account, currency), amount in sorted(amounts.items()):
         if amount:
             code = books.records["currency"][currency]["symbol"]
             shown.setdefault(subsidiary, {}).setdefault(name_of(books, account), {})[code] = str(amount)
