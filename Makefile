@@ -26,7 +26,7 @@ test: setup  ## the whole test suite
 	$(BIN)/pytest -n 2 -q
 
 prove: setup  ## the long proofs: generated disorder, processes killed some 300 times, and more; under an hour
-	$(BIN)/pytest -m prove -s tests/prove tests/connectors/test_lost_replies.py tests/bench tests/flow/test_processes.py
+	$(BIN)/pytest -m prove -s tests/prove tests/connectors/test_lost_replies.py tests/bench tests/flow/test_processes.py tests/flow/test_end_to_end.py
 
 check: setup  ## format, lint, types, mappings and their examples
 	$(BIN)/ruff format --check .

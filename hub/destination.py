@@ -69,6 +69,10 @@ class Destination(Protocol):
 
     `send` returns one outcome per job, in the same order. It must be safe to call again with the same jobs after any
     failure: the record's `key` is the same on every try, so the vendor (or `find`) can tell a repeat.
+
+    It may have two things more, which the engine looks for by name: `async stopped(job, outcome) -> Outcome`, asked in
+    place of `send` when a delivery could not be composed, and `quota: tuple[int, int] | None`, calls used and allowed,
+    for the metrics. `connectors/README.md` has both.
     """
 
     name: str
@@ -143,8 +147,8 @@ class Entry:
     """`stripe` for what must be there, else the destination that holds it."""
     kind: str
     """`invoice`, `credit_note`, `payment`, `refund`, `dispute`, `payout`, or what follows from one: `void`,
-    `write_off`, `recovery`, `balance`, `balance_returned`, `memo`, `outside`, `reinstatement`, `paid_back`, `failed`;
-    `other`."""
+    `write_off`, `recovery`, `balance`, `balance_returned`, `memo`, `replaced`, `outside`, `reinstatement`, `paid_back`,
+    `failed`; `other`."""
     object_id: str
     """The Stripe object it is of; empty if it bears no key of ours."""
     key: str

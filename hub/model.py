@@ -18,7 +18,8 @@ JSON: TypeAlias = Any
 
 
 LISTED: Mapping[str, tuple[str, ...]] = {
-    "balance_transaction": ("payout",),
+    "balance_transaction": ("payout", "source"),
+    "charge": ("payment_intent",),
     "credit_note": ("invoice",),
     "dispute": ("charge", "payment_intent"),
     "invoice_payment": ("invoice", "payment_intent"),
@@ -152,6 +153,10 @@ class Record:
     """`<destination>/<name>@<version>`."""
     link: Link | None = None
     """The link we already hold for this (destination, object, record), if any."""
+
+    def link_to(self, vendor_id: str, status: str | None = None) -> Link:
+        """What to answer once the vendor's record of this id is as wanted. `status`: the vendor's, of a document."""
+        return Link(self.object_id, self.record, self.key, vendor_id, self.digest, self.mapping, status)
 
 
 @dataclass(frozen=True, slots=True)

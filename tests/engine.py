@@ -16,12 +16,13 @@ from hub.compose import Composer
 from hub.db import Database
 from hub.deliver import Deliverer, LogDeliverer
 from hub.destination import Kind, Policy
-from hub.errors import Outcome, OutcomeError, Receipt
+from hub.errors import Outcome, OutcomeError, Receipt, Reject
 from hub.mapping import Mappings, load
 from hub.mirror import Mirror
-from hub.model import Batch, Job, Link
+from hub.model import Batch, Job
 from hub.routing import Router
 from hub.worker import Settler, Worker, Workers
+from tests.filling import execute
 
 MAPPING = """
 version: 1
@@ -93,9 +94,7 @@ class Scripted:
 
 def receipt(job: Job) -> Receipt:
     """What a vendor that took everything answers."""
-    return Receipt(
-        links=tuple(Link(r.object_id, r.record, r.key, f"v-{r.key}", r.digest, r.mapping) for r in job.records)
-    )
+    return Receipt(tuple(r.link_to(f"v-{r.key}") for r in job.records))
 
 
 class Objects:
@@ -221,3 +220,22 @@ def invoice(status: str, id_: str = "in_1", total: int = 1000, customer: str = "
 
 def customer(id_: str = "cus_1", name: str = "Acme") -> dict[str, Any]:
     return {"id": id_, "object": "customer", "name": name}
+
+
+async def dead_with_two_behind(engine: Engine) -> None:
+    """The customer done; of one invoice delivery 2 dead, 3 and 4 held behind it; 5, of another invoice, done."""
+    engine.destination.answers = lambda job: (
+        Reject("tax_code", "tax code 7 is unknown", "add it") if job.records[-1].key == "k_in_1" else None
+    )
+    await engine.accept(
+        event("evt_c", "customer.created", customer(), 1_788_999_000),
+        event("evt_1", "invoice.finalized", invoice("open")),
+        event("evt_2", "invoice.updated", invoice("open", total=7), 1_789_000_010),
+        event("evt_3", "invoice.paid", invoice("paid", total=7), 1_789_000_020),
+        event("evt_4", "invoice.finalized", invoice("open", "in_2")),
+    )
+    await engine.drain()
+    assert await engine.states() == ["done", "dead", "held", "held", "done"]
+    engine.destination.answers = lambda job: None
+    engine.destination.sent.clear()
+    await execute(engine.db, "DELETE FROM attempts")

@@ -25,16 +25,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.avalara.amounts import tax_amounts
-from connectors.avalara.client import AvalaraClient, Reply, wire
+from connectors.avalara.client import MAX_LINES, AvalaraClient, Reply, require_company, wire
 from connectors.avalara.errors import fault, judge
 from connectors.avalara.settings import AvalaraSettings
 from hub.destination import Destination, Limit, Policy, SourceWriter
 from hub.errors import Answer, Defer, Outcome, OutcomeError, Receipt, Reject, Retry, Unknown
 from hub.mapping.record import digest
-from hub.model import JSON, Job, Link, Record
+from hub.model import JSON, Job, Record
 
 SLOTS, BATCH = 4, 4
-MAX_LINES = 15_000
 TAXED, HELD = "hub_tax", "hub_tax_hold"
 """Metadata of the invoice."""
 _DETAILS = {"$include": "Lines,Details"}
@@ -94,11 +93,7 @@ class DraftTax:
 
     async def ping(self) -> str:
         """One call: the company, which proves address, credentials and company code at AvaTax."""
-        reply = await self._call("query_companies", {"$filter": f"companyCode eq '{self._company}'"})
-        if not reply.body.get("value"):
-            cause = f"AvaTax has no company {self._company!r} for these credentials."
-            fix = "Operator: correct HUB_AVALARA_COMPANY_CODE; the code is in AvaTax under Settings, Companies."
-            raise OutcomeError(Reject("company_unknown", cause, fix))
+        await require_company(self._company, self._call)
         return f"tax on drafts by AvaTax, company {self._company}; whether Stripe lets us write, the first draft shows"
 
     async def close(self) -> None:
@@ -171,7 +166,7 @@ class DraftTax:
                 if not (isinstance(outcome, Reject) and outcome.code in _GONE):
                     return outcome
                 note = "it was finalised by hand meanwhile"
-        made = Link(record.object_id, record.record, record.key, record.key, bases(record), record.mapping, "taxed")
+        made = replace(record.link_to(record.key, "taxed"), digest=bases(record))
         told = {"totalTax": str(estimate.body.get("totalTax")), "lines": len(record.fields["lines"])}
         return Receipt((made,), answer=Answer(estimate.status, estimate.correlation_id, told), note=note)
 

@@ -15,7 +15,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
@@ -26,10 +26,13 @@ import requests
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from connectors.avalara.settings import AvalaraSettings
+from hub.errors import OutcomeError, Reject
 
 if TYPE_CHECKING:
     from avalara import AvataxClient
 
+MAX_LINES = 15_000
+"""Of one document. AvaTax documentation, "Common errors": MaxCountExceededError."""
 _SILENT = logging.Logger("avalara", logging.CRITICAL + 1)
 """Made outside of the registry: `logging.config` wakes up every registered logger that was disabled."""
 
@@ -117,6 +120,16 @@ class AvalaraClient:
             response.headers.get("x-correlation-id"),
             _seconds(response.headers.get("retry-after")),
         )
+
+
+async def require_company(code: str, ask: Callable[[str, dict[str, str]], Awaitable[Reply]]) -> None:
+    """One call, which proves address, credentials and company code. `ask`: a method and its parameters, to the answer
+    of a call that was carried out. Raises `OutcomeError` if AvaTax has no such company."""
+    reply = await ask("query_companies", {"$filter": f"companyCode eq '{code}'"})
+    if not reply.body.get("value"):
+        cause = f"AvaTax has no company {code!r} for these credentials."
+        fix = "Operator: correct HUB_AVALARA_COMPANY_CODE; the code is in AvaTax under Settings, Companies."
+        raise OutcomeError(Reject("company_unknown", cause, fix))
 
 
 def _never_connected(error: requests.RequestException) -> bool:

@@ -20,8 +20,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from connectors.avalara.client import AvalaraClient, Reply, wire
-from connectors.avalara.desk import MISSING, NOT_NOW, Desk, unvoid, void
+from connectors.avalara.client import MAX_LINES, AvalaraClient, Reply, require_company, wire
+from connectors.avalara.desk import MISSING, NOT_NOW, SMALL, Desk, unvoid, void
 from connectors.avalara.documents import answer, code_of, committed, compare, kind, link, older, reference, same_status
 from connectors.avalara.errors import Fault, fault, judge
 from connectors.avalara.settings import AvalaraSettings
@@ -30,12 +30,8 @@ from hub.errors import Answer, Outcome, OutcomeError, Receipt, Reject, Retry, Un
 from hub.model import ADOPT, JSON, LINKED, Job, Link, Record
 
 SLOTS = 4
-MAX_LINES = 15_000
-"""AvaTax documentation, "Common errors": MaxCountExceededError."""
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,50}")
 """Codes the library can put into an address unquoted; every Stripe id is one."""
-_SMALL = {"$include": "SummaryOnly"}
-"""No lines in the answer: with thousands of them it would be megabytes."""
 Step: TypeAlias = Callable[[Job, Record], Awaitable[Outcome | None]]
 
 
@@ -71,12 +67,11 @@ class Avalara:
 
     async def ping(self) -> str:
         """One call: the company, which proves address, credentials and company code."""
-        wanted = {"$filter": f"companyCode eq '{self._company}'"}
-        reply, _ = await self._call("query_companies", wanted, write=False)
-        if not reply.body.get("value"):
-            cause = f"AvaTax has no company {self._company!r} for these credentials."
-            fix = "Operator: correct HUB_AVALARA_COMPANY_CODE; the code is in AvaTax under Settings, Companies."
-            raise OutcomeError(Reject("company_unknown", cause, fix))
+
+        async def ask(method: str, params: dict[str, str]) -> Reply:
+            return (await self._call(method, params, write=False))[0]
+
+        await require_company(self._company, ask)
         return f"AvaTax {self._settings.environment}, account {self._settings.account_id}, company {self._company}"
 
     async def close(self) -> None:
@@ -159,7 +154,7 @@ class Avalara:
             "commit": self._commits(job, record),
             "referenceCode": reference(record.digest),
         }
-        reply, refused = await self._call("create_transaction", body, _SMALL, write=True, expect=("DocStatus",))
+        reply, refused = await self._call("create_transaction", body, SMALL, write=True, expect=("DocStatus",))
         if refused is None:
             return await self._settle(job, record, reply.body, reply)
         document = await self._read(job, record)

@@ -33,15 +33,7 @@ def reference(digest: str) -> str:
 
 
 def link(record: Record, document: JSON) -> Link:
-    return Link(
-        object_id=record.object_id,
-        record=record.record,
-        key=record.key,
-        vendor_id=str(document["id"]),
-        digest=record.digest,
-        mapping=record.mapping,
-        status=document.get("status"),
-    )
+    return record.link_to(str(document["id"]), document.get("status"))
 
 
 def same_status(links: Sequence[Link]) -> tuple[Link, ...]:

@@ -338,15 +338,7 @@ def _id_in(reply: Reply) -> str | None:
 
 
 def _link(record: Record, vendor_id: str) -> Link:
-    return Link(
-        object_id=record.object_id,
-        record=record.record,
-        key=record.key,
-        vendor_id=vendor_id,
-        digest=record.digest,
-        mapping=record.mapping,
-        status=VOIDED if record.action == "void" else None,
-    )
+    return record.link_to(vendor_id, VOIDED if record.action == "void" else None)
 
 
 def _wrong_link(record: Record, code: str, cause: str) -> Reject:

@@ -33,7 +33,7 @@ def adopt(client: Client, record: Record) -> Link | Outcome:
     bears = row.get(external_id) if isinstance(row, dict) else None
     if bears and bears != record.key:
         return _refused(record, "LINK_TAKEN", f"{record_id} has {external_id} {str(bears)[:80]!r}")
-    return link_of(record, record_id) if bears else _name(client, record, record_id)
+    return record.link_to(record_id) if bears else _name(client, record, record_id)
 
 
 def _name(client: Client, record: Record, record_id: str) -> Link | Outcome:
@@ -44,24 +44,12 @@ def _name(client: Client, record: Record, record_id: str) -> Link | Outcome:
         if any(fault.code == "DUPLICATE_VALUE" for fault in error.faults):
             return _refused(record, "LINK_TAKEN", f"another record than {record_id} has {external_id} {record.key}")
         return error.outcome
-    return link_of(record, record_id)
+    return record.link_to(record_id)
 
 
 def same_id(one: str, other: str) -> bool:
     """Ids of 15 and of 18 characters name the same record if their first 15 are the same."""
     return one[:15] == other[:15]
-
-
-def link_of(record: Record, vendor_id: str) -> Link:
-    """The link to a record that holds what we wanted."""
-    return Link(
-        object_id=record.object_id,
-        record=record.record,
-        key=record.key,
-        vendor_id=vendor_id,
-        digest=record.digest,
-        mapping=record.mapping,
-    )
 
 
 def _refused(record: Record, code: str, cause: str) -> Reject:

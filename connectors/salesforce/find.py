@@ -10,7 +10,7 @@ from typing import Any
 
 from simple_salesforce.format import format_soql
 
-from connectors.salesforce.adopt import link_of, same_id
+from connectors.salesforce.adopt import same_id
 from connectors.salesforce.client import CallError, Client
 from connectors.salesforce.objects import EXTERNAL_ID
 from connectors.salesforce.write import receipt
@@ -43,7 +43,7 @@ def find(client: Client, job: Job) -> Outcome | None:
             return Unknown(error.outcome.reason) if isinstance(error.outcome, Retry | Unknown) else error.outcome
         if not _same(rows, record, external_id, wanted):
             return None
-        links.append(link_of(record, rows[0]["Id"]))
+        links.append(record.link_to(rows[0]["Id"]))
     return receipt(links, client, note="found as wanted: the write whose reply was lost had landed")
 
 

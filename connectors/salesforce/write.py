@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from connectors.salesforce.adopt import adopt, link_of
+from connectors.salesforce.adopt import adopt
 from connectors.salesforce.client import CallError, Client
 from connectors.salesforce.errors import Fault, faults, judge_row
 from connectors.salesforce.objects import EXTERNAL_ID
@@ -212,7 +212,7 @@ def _named(found: Sequence[Fault]) -> set[str]:
 
 def _result(record: Record, row: object, external_id: str) -> Link | Outcome:
     if isinstance(row, dict) and row.get("success") is True and isinstance(row.get("id"), str):
-        return link_of(record, row["id"])
+        return record.link_to(row["id"])
     if isinstance(row, dict) and row.get("success") is False:
         return judge_row(faults(row.get("errors") or []), external_id)
     return Unknown("Salesforce's answer for the record cannot be read")

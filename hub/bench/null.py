@@ -9,7 +9,7 @@ from typing import Any
 from hub.bench.ground import BenchError
 from hub.destination import Policy
 from hub.errors import Outcome, Receipt
-from hub.model import Batch, Job, Link
+from hub.model import Batch, Job
 
 
 class Null:
@@ -28,12 +28,7 @@ class Null:
         self.records += sum(len(job.records) for job in jobs)
         if self._delay:
             await asyncio.sleep(self._delay)
-        return [
-            Receipt(
-                tuple(Link(r.object_id, r.record, r.key, f"null-{r.key}", r.digest, r.mapping) for r in job.records)
-            )
-            for job in jobs
-        ]
+        return [Receipt(tuple(r.link_to(f"null-{r.key}") for r in job.records)) for job in jobs]
 
     async def send_batch(self, batch: Batch) -> Outcome:
         self.jobs += len(batch.jobs)

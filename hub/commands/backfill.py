@@ -9,12 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from hub import app, log
+from hub import app
 from hub.backfill import Backfilled
-from hub.commands.common import why
+from hub.commands.common import core_for, dim, patience
 from hub.config import Settings, VendorSettings
-from hub.errors import ConfigError, HubError, OutcomeError
-from hub.patience import Patience
+from hub.errors import ConfigError
 
 
 def moment(since: str | None) -> datetime | None:
@@ -32,25 +31,19 @@ async def backfill(
     settings: Settings, stripe: VendorSettings, dsn: str, since: datetime | None, console: Console, *, dry_run: bool
 ) -> Backfilled:
     """Run once, telling the console how far it has got. Raises `HubError` when Stripe does not let it end."""
-    log.configure(settings.log_level)
-    core = await app.open_core(settings, stripe, dsn, pool=2)
 
     def tell(object_type: str, so_far: Backfilled) -> None:
         count = so_far.counts[object_type]
         text = f"{object_type}: listed {count.listed}, new {count.new}, known {count.known}; reads {so_far.reads}"
-        console.print(text, style="dim", markup=False, soft_wrap=True)
+        dim(console, text)
 
-    def waits(seconds: float, reason: str) -> None:
-        console.print(f"waits {seconds:.0f} s: {reason}", style="yellow", markup=False, soft_wrap=True)
-
-    try:
-        async with app.backfill(core, Patience(tell=waits)) as one:
-            return await one.run(since, dry_run=dry_run, progress=tell)
-    except OutcomeError as error:
-        said = why(error, "Run the same command again: it goes on where this one ended.")
-        raise HubError(f"Stripe's lists could not be followed to the end: {said}") from error
-    finally:
-        await core.db.close()
+    stopped = "Stripe's lists could not be followed to the end"
+    otherwise = "Run the same command again: it goes on where this one ended."
+    async with (
+        core_for(settings, stripe, dsn, stopped=stopped, otherwise=otherwise) as core,
+        app.backfill(core, patience(console)) as one,
+    ):
+        return await one.run(since, dry_run=dry_run, progress=tell)
 
 
 def table(done: Backfilled) -> Table:

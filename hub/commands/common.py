@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.console import Console
 
 from hub import log
-from hub.config import Settings
+from hub.config import Settings, VendorSettings
 from hub.db import UNAVAILABLE, Embedded
-from hub.errors import ConfigError, OutcomeError
+from hub.errors import ConfigError, HubError, OutcomeError
+from hub.patience import Patience
+
+if TYPE_CHECKING:
+    from hub.app import Core
 
 T = TypeVar("T")
 _log = log.get()
@@ -180,6 +187,40 @@ def why(error: OutcomeError, otherwise: str) -> str:
     outcome = error.outcome
     cause = getattr(outcome, "cause", None) or getattr(outcome, "reason", None) or type(outcome).__name__
     return f"{cause}. {getattr(outcome, 'fix', otherwise)}"
+
+
+@contextlib.asynccontextmanager
+async def core_for(
+    settings: Settings, stripe: VendorSettings, dsn: str, *, stopped: str, otherwise: str
+) -> AsyncIterator[Core]:
+    """A hub's parts, for a command that reads vendors. What a vendor refuses becomes a `HubError`: `stopped`, and why.
+
+    `otherwise`: what to do when the outcome itself does not say (see `why`).
+    """
+    from hub import app  # not at the top: every command of `hub` imports this file
+
+    log.configure(settings.log_level)
+    core = await app.open_core(settings, stripe, dsn, pool=2)
+    try:
+        yield core
+    except OutcomeError as error:
+        raise HubError(f"{stopped}: {why(error, otherwise)}") from error
+    finally:
+        await core.db.close()
+
+
+def dim(console: Console, text: str) -> None:
+    """How far a command has got."""
+    console.print(text, style="dim", markup=False, soft_wrap=True)
+
+
+def patience(console: Console) -> Patience:
+    """Waits for a vendor, and says so."""
+
+    def waits(seconds: float, reason: str) -> None:
+        console.print(f"waits {seconds:.0f} s: {reason}", style="yellow", markup=False, soft_wrap=True)
+
+    return Patience(tell=waits)
 
 
 async def answers(url: str) -> bool:

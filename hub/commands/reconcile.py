@@ -15,12 +15,12 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from hub import app, config, log
+from hub import app, config
 from hub.commands.backfill import moment
-from hub.commands.common import why
+from hub.commands.common import core_for, dim, patience
 from hub.config import Settings, VendorSettings
 from hub.destination import Statement
-from hub.errors import ConfigError, HubError, OutcomeError
+from hub.errors import ConfigError
 from hub.patience import Patience
 from hub.reconcile.expect import COMPARED, Rules
 from hub.reconcile.repair import Repairs
@@ -65,25 +65,19 @@ async def reconcile(
     repair: bool | None,
 ) -> Reconciled:
     """Reconcile once, telling the console how far it has got. Raises `HubError` when a vendor does not let it end."""
-    log.configure(settings.log_level)
-    core = await app.open_core(settings, stripe, dsn, pool=2)
 
     def tell(so_far: Reconciled) -> None:
         counts = ", ".join(f"{r.destination} {r.documents:,}" for r in so_far.results.values())
-        console.print(f"read up to {so_far.reached}: {counts} documents", style="dim", markup=False, soft_wrap=True)
+        dim(console, f"read up to {so_far.reached}: {counts} documents")
 
-    def waits(seconds: float, reason: str) -> None:
-        console.print(f"waits {seconds:.0f} s: {reason}", style="yellow", markup=False, soft_wrap=True)
-
-    try:
-        async with reconciler(core, Patience(tell=waits), strict=True) as one:
-            since = since or midnight(one.now()) - timedelta(days=settings.reconcile_days)
-            done = await one.reconcile(since, until, destinations=destinations, repair=repair, progress=tell)
-    except OutcomeError as error:
-        said = why(error, "Run `hub reconcile` again; nothing was changed.")
-        raise HubError(f"The reconciliation did not come to its end: {said}") from error
-    finally:
-        await core.db.close()
+    stopped = "The reconciliation did not come to its end"
+    otherwise = "Run `hub reconcile` again; nothing was changed."
+    async with (
+        core_for(settings, stripe, dsn, stopped=stopped, otherwise=otherwise) as core,
+        reconciler(core, patience(console), strict=True) as one,
+    ):
+        since = since or midnight(one.now()) - timedelta(days=settings.reconcile_days)
+        done = await one.reconcile(since, until, destinations=destinations, repair=repair, progress=tell)
     assert done is not None  # only a scheduled one may find that it is not its turn
     return done
 
@@ -103,7 +97,9 @@ async def reconciler(core: app.Core, patience: Patience, *, strict: bool = False
                     raise
     source = app.make_source(core)
     statements: dict[str, Statement] = {
-        name: importlib.import_module(f"connectors.{name}.statement").create(table, app.make_limit(core, name, table))
+        name: importlib.import_module(f"connectors.{name}.statement").create(
+            table, app.make_limit(core, name, table), core.mappings.tables
+        )
         for name, table in tables.items()
     }
     rules = rules_of(core.settings, tables)

@@ -6,30 +6,26 @@ from typing import Any
 
 from rich.console import Console
 
-from hub import app, log
-from hub.commands.common import why
+from hub import app
+from hub.commands.common import core_for, dim
 from hub.config import Settings, VendorSettings
-from hub.errors import HubError, OutcomeError
 from hub.sweep import Swept
 
 
 async def sweep(settings: Settings, stripe: VendorSettings, dsn: str, console: Console | None) -> Swept:
     """Sweep once, telling the console how far it has got. Raises `HubError` when Stripe does not let it end."""
-    log.configure(settings.log_level)
-    core = await app.open_core(settings, stripe, dsn, pool=2)
 
     def tell(so_far: Swept) -> None:
         if console is not None:
-            console.print(so_far.said(), style="dim", markup=False, soft_wrap=True)
+            dim(console, so_far.said())
 
-    try:
-        async with app.sweeper(core) as sweeper:
-            swept = await sweeper.sweep(tell)
-    except OutcomeError as error:
-        said = why(error, "Run `hub sweep` again: it goes on where this one ended.")
-        raise HubError(f"Stripe's events could not be listed to the end: {said}") from error
-    finally:
-        await core.db.close()
+    stopped = "Stripe's events could not be listed to the end"
+    otherwise = "Run `hub sweep` again: it goes on where this one ended."
+    async with (
+        core_for(settings, stripe, dsn, stopped=stopped, otherwise=otherwise) as core,
+        app.sweeper(core) as sweeper,
+    ):
+        swept = await sweeper.sweep(tell)
     assert swept is not None  # only a scheduled sweep may find that it is not its turn
     return swept
 

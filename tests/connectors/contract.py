@@ -9,7 +9,8 @@ import dataclasses
 import importlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -322,6 +323,17 @@ class Rig:
                 return {(d["code"], str(d["id"])) for d in state["documents"]}
 
 
+@asynccontextmanager
+async def rigged(name: str, sandbox: tuple[str, Sandbox]) -> AsyncIterator[Rig]:
+    """The connector of this name, with a vendor as new. Its destinations are closed afterwards."""
+    async with httpx.AsyncClient(verify=False, timeout=30) as http:
+        rig = Rig(name, *sandbox, http)
+        await rig.side("POST", "/reset")
+        yield rig
+        for destination in rig.destinations:
+            await destination.close()
+
+
 _MOVING = {"Id", "CreatedDate", "LastModifiedDate", "SystemModstamp", "Account__c", "Subscription__c"}
 
 
@@ -329,7 +341,7 @@ def _salesforce(state: Any) -> list[dict[str, Any]]:
     return [{"kind": k} | {f: v for f, v in r.items() if f not in _MOVING} for k, rows in state.items() for r in rows]
 
 
-SUMS = ("balances", "foreign")
+SUMS = ("balances", "foreign", "carried")
 """In the state of the simulated NetSuite; they follow from the rest."""
 
 

@@ -103,13 +103,17 @@ def _balances(shop: _Shop) -> None:
 
 def _notes_and_disputes(shop: _Shop) -> None:
     """90.00 are paid. Of them 30.00 are credited: 10.00 by cheque, 20.00 into the customer's balance. Another 80.00 are
-    paid, taken back by the bank, and given back by it."""
+    paid, taken back by the bank, and given back by it. Of another 60.00 that are paid 25.00 are refunded, and have
+    their credit note an hour later."""
     customer = shop.customer()
     sold = shop.invoice(customer, 9000, "Onboarding")
     shop.paid(sold)
     shop.note(sold, 3000, out_of_band_amount=1000, credit_amount=2000)
     dispute = shop.sim.dispute(shop.paid(shop.invoice(shop.customer(), 8000, "Onboarding")))
+    sold = shop.invoice(shop.customer(), 6000, "Onboarding")
+    refund = shop.post("/v1/refunds", charge=shop.paid(sold), amount=2500)["id"]
     shop.sim.advance(3600)
+    shop.note(sold, 2500, refunds=[{"refund": refund, "amount_refunded": 2500}])
     shop.sim.close_dispute(dispute["id"], "won")
 
 

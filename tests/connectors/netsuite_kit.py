@@ -14,7 +14,10 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from connectors.netsuite.client import NetSuiteClient
 from connectors.netsuite.destination import NetSuite
+from connectors.netsuite.errors import Reply
+from connectors.netsuite.limit import Limit
 from connectors.netsuite.sandbox_env import TBA, environment
 from connectors.netsuite.settings import NetSuiteSettings
 from connectors.netsuite.simulator import NetSuiteSimulator
@@ -86,6 +89,27 @@ def world(act: Act | None = None, **options: Any) -> Iterator[World]:
         yield World(sim, tap, url)
 
 
+class Caller:
+    """Plain calls with the connector's own client; close that in the end."""
+
+    def __init__(self, w: World) -> None:
+        self.w, self.client = w, NetSuiteClient(w.settings(), Limit(5))
+
+    async def __call__(self, method: str, path: str, body: Any = None, **params: str) -> Reply:
+        return await self.client.call(method, f"/record/v1/{path}", record="test", params=params, body=body)
+
+    async def ok(self, method: str, path: str, body: Any = None, **params: str) -> Reply:
+        reply = await self(method, path, body, **params)
+        assert reply.status in (200, 204), reply.text
+        return reply
+
+    async def refused(self, code: str, text: str, method: str, path: str, body: Any = None, **params: str) -> None:
+        reply = await self(method, path, body, **params)
+        assert reply.headers["content-type"] == "application/vnd.oracle.resource+json; type=error"
+        (detail,) = reply.details
+        assert (detail["o:errorCode"], text in detail["detail"]) == (code, True), reply.text
+
+
 def own_mappings(folder: Path) -> Mappings:
     """Our mappings alone, so that a fault in another destination's files is not ours."""
     shutil.copytree(MAPPINGS / "netsuite", folder / "netsuite")
@@ -96,9 +120,9 @@ def own_mappings(folder: Path) -> Mappings:
 
 
 def make(mappings: Mappings, name: str, *, settings: dict[str, Any] | None = None, **roots: Any) -> Record:
-    """One record. A need that is not given is null, or an empty list."""
+    """One record. A need that is not given is null, or empty if it is of many."""
     mapping = mappings.for_destination("netsuite")[name]
-    needs: dict[str, Any] = {n.name: [] if n.by else None for n in mapping.needs}
+    needs: dict[str, Any] = {n.name: [] if n.by else {} if n.many else None for n in mapping.needs}
     made = mapping.apply({"event": None, **needs, **roots}, {"timezone": "UTC", **(settings or {})})
     assert not isinstance(made, Skip), made.reason
     return made

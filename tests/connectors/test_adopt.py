@@ -5,42 +5,28 @@ Through the engine, the real mappings, the vendors' libraries and HTTP.
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import httpx
 import pytest
 
-from connectors.sandbox.app import Sandbox, create
+from connectors.sandbox.app import Sandbox
 from hub import operate
 from hub.db import Database
 from hub.model import ADOPT, ADOPTED, LINKED, Job, Link, Record
 from tests.conftest import Clock
-from tests.connectors.contract import SETTINGS, Rig, mappings, stored
+from tests.connectors.contract import SETTINGS, Rig, mappings, rigged, stored
 from tests.connectors.happenings import books
 from tests.engine import Engine, around, event
 from tests.filling import execute
-from tests.serving import served
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[tuple[str, Sandbox]]:
-    app = create(seed=7, clock=time.time)
-    with served(app) as url:
-        yield url, app
 
 
 @pytest.fixture
 async def rig(sandbox: tuple[str, Sandbox], name: str) -> AsyncIterator[Rig]:
-    async with httpx.AsyncClient(verify=False, timeout=30) as http:
-        rig = Rig(name, *sandbox, http)
-        await rig.side("POST", "/reset")
+    async with rigged(name, sandbox) as rig:
         yield rig
-        for destination in rig.destinations:
-            await destination.close()
 
 
 def engine_of(rig: Rig, db: Database, clock: Clock) -> Engine:

@@ -7,7 +7,6 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -17,18 +16,12 @@ import pytest
 from connectors.avalara.client import wire
 from connectors.avalara.destination import Avalara, create
 from hub.errors import Defer, OutcomeError, Receipt, Reject, Retry, Unknown
-from tests.connectors.avalara_kit import World, commit, job, line, record, settings, void, world
-
-
-@pytest.fixture(scope="module")
-def _served() -> Iterator[World]:
-    with world() as w:
-        yield w
+from tests.connectors.avalara_kit import World, commit, job, line, record, settings, void
 
 
 @pytest.fixture
-def there(_served: World) -> World:
-    return _served.fresh()
+def there(avalara: World) -> World:
+    return avalara.fresh()
 
 
 async def send(destination: Avalara, *records: Any, attempt: int = 1) -> Any:

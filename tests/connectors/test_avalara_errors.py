@@ -16,7 +16,7 @@ from connectors.avalara.sandbox_env import environment
 from connectors.avalara.settings import AvalaraSettings
 from hub.config import read
 from hub.errors import ConfigError, Defer, Outcome, Reject, Retry, Unknown
-from tests.connectors.avalara_kit import World, commit, job, line, record, settings, void, world
+from tests.connectors.avalara_kit import World, commit, job, line, record, settings, void
 from tests.serving import served
 
 
@@ -140,14 +140,8 @@ async def test_what_avatax_says_is_shortened_and_without_addresses(script: tuple
     assert "jane" not in repr(known)
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[World]:
-    with world() as w:
-        yield w
-
-
-async def test_what_the_simulator_refuses_is_told_without_personal_data(shared: World) -> None:
-    there = shared.fresh()
+async def test_what_the_simulator_refuses_is_told_without_personal_data(avalara: World) -> None:
+    there = avalara.fresh()
     nowhere = {"line1": "5 Hidden Road", "city": "Secretville", "postalCode": "00000", "region": "WA", "country": "US"}
     for wanted, code, field in (
         (record(addresses={"shipFrom": nowhere, "shipTo": nowhere}), "ZipNotValidError", "Addresses[0]"),
@@ -164,8 +158,8 @@ async def test_what_the_simulator_refuses_is_told_without_personal_data(shared: 
     assert there.documents() == []
 
 
-async def test_receipts_hold_no_personal_data(shared: World) -> None:
-    there = shared.fresh()
+async def test_receipts_hold_no_personal_data(avalara: World) -> None:
+    there = avalara.fresh()
     (done,) = await there.destination(commit_on="paid").send([job(record(description="for Jane Doe"), commit())])
     assert not any(word in repr(done) for word in ("Jane", "Pike", "98101", "cus_1"))
 

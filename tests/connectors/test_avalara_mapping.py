@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from hub.errors import Receipt
 from hub.mapping import Mappings, RecordMapping, load, run_examples
 from hub.mapping.loading import FOLDER
 from hub.model import Record
-from tests.connectors.avalara_kit import World, job, world
+from tests.connectors.avalara_kit import World, job
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +25,6 @@ def mappings(tmp_path_factory: pytest.TempPathFactory) -> Mappings:
     for table in Path(FOLDER / "lookups").glob("avalara_*.yaml"):
         shutil.copy(table, folder / "lookups")
     return load(folder)
-
-
-@pytest.fixture(scope="module")
-def there() -> Iterator[World]:
-    with world() as w:
-        yield w
 
 
 def by_name(mappings: Mappings) -> dict[str, RecordMapping]:
@@ -48,8 +41,8 @@ TOTALS = {"in_1": "109.00", "in_2": "126.00", "in_3": "113.91", "in_9": "15.00",
 """What Stripe charged, in major units, by hand."""
 
 
-async def test_avatax_totals_are_stripes_total(mappings: Mappings, there: World) -> None:
-    there.fresh()
+async def test_avatax_totals_are_stripes_total(mappings: Mappings, avalara: World) -> None:
+    there = avalara.fresh()
     invoice = by_name(mappings)["invoice"]
     destination = there.destination()
     for example in invoice.examples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +11,7 @@ from avalara import AvataxClient
 
 from connectors.avalara.sandbox_env import ACCOUNT_ID, COMPANY_CODE, LICENSE_KEY
 from connectors.avalara.simulator import AvalaraSimulator
-from tests.connectors.avalara_kit import NOW, World, world
+from tests.connectors.avalara_kit import NOW, World
 
 FROM = {"region": "WA", "postalCode": "98110", "country": "US"}
 PLACES: dict[str, dict[str, str]] = {
@@ -31,15 +30,9 @@ PLACES: dict[str, dict[str, str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def _served() -> Iterator[World]:
-    with world() as w:
-        yield w
-
-
 @pytest.fixture
-def there(_served: World) -> World:
-    return _served.fresh()
+def there(avalara: World) -> World:
+    return avalara.fresh()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +11,13 @@ import pytest
 
 from hub.errors import Reject
 from hub.mapping import Mappings
-from tests.connectors.books_kit import DAY, JAN, Books, invoice, line, note, opening, paid, refund, tax
-from tests.connectors.netsuite_kit import World, own_mappings, world
+from tests.connectors.books_kit import DAY, JAN, Books, invoice, line, note, paid, refund, tax
+from tests.connectors.netsuite_kit import World
 from tests.unit.mapping_folder import folder
 
 AVALARA = "custbody_ava_disable_tax_calculation"
 FEB = JAN + 30 * DAY
 """2026-02-04."""
-
-
-@pytest.fixture(scope="module")
-def mappings(tmp_path_factory: pytest.TempPathFactory) -> Mappings:
-    return own_mappings(Path(tmp_path_factory.mktemp("books")) / "mappings")
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[World]:
-    with world() as w:
-        yield w
-
-
-@pytest.fixture
-async def opened(running: World, mappings: Mappings) -> AsyncIterator[Callable[..., Books]]:
-    async with opening(running, mappings) as made:
-        yield made
 
 
 def taxed(**more: Any) -> dict[str, Any]:
@@ -132,9 +115,7 @@ async def test_without_an_open_period_or_the_preference_finance_is_told(opened: 
 # What must not leave -------------------------------------------------------------------------------------------------
 
 
-async def test_rows_that_are_not_the_total_never_leave(
-    opened: Callable[..., Books], mappings: Mappings, tmp_path: Path
-) -> None:
+async def test_rows_that_are_not_the_total_never_leave(opened: Callable[..., Books], tmp_path: Path) -> None:
     """Somebody has made a mapping leave the tax out."""
     from hub.mapping import FOLDER, load
 
@@ -191,10 +172,12 @@ async def test_an_address_is_changed_in_place_and_those_that_people_added_stay(o
     assert row["vatRegNumber"] == "GB1234567"
 
 
-async def test_every_word_of_the_shipped_lookups_is_found_in_the_account(mappings: Mappings, running: World) -> None:
+async def test_every_word_of_the_shipped_lookups_is_found_in_the_account(
+    netsuite_mappings: Mappings, netsuite: World
+) -> None:
     """Items and accounts that the tables name exist in the simulated account: the tests of the books rest on it."""
-    sim = running.sim
-    named = {v for t in ("netsuite_items", "netsuite_accounts") for v in mappings.tables[t].values() if v}
+    sim = netsuite.sim
+    named = {v for t in ("netsuite_items", "netsuite_accounts") for v in netsuite_mappings.tables[t].values() if v}
     kept = {r.get("externalId") for rows in sim._books.records.values() for r in rows.values()}
     assert named <= kept, named - kept
     assert all(re.fullmatch(r"hub_[a-z_]+", name) for name in named)

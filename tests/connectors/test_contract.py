@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 
-from connectors.sandbox.app import Sandbox, create
+from connectors.sandbox.app import Sandbox
 from hub.destination import Policy
 from hub.errors import Defer, Outcome, OutcomeError, Receipt, Reject, Retry, Unknown
 from hub.model import Batch, Job, Record
@@ -27,29 +26,18 @@ from tests.connectors.contract import (
     Case,
     Rig,
     mapped_job,
+    rigged,
     stored,
 )
 from tests.connectors.happenings import EMAIL, NAME
-from tests.serving import served
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[tuple[str, Sandbox]]:
-    app = create(seed=7, clock=time.time)
-    with served(app) as url:
-        yield url, app
 
 
 @pytest.fixture
 async def rig(sandbox: tuple[str, Sandbox], request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     """The connector of the test's case, with a vendor as new. Afterwards nothing it answered may have told a secret."""
     case = request.getfixturevalue("case") if "case" in request.fixturenames else None
-    async with httpx.AsyncClient(verify=False, timeout=30) as http:
-        rig = Rig(case.connector if case else request.getfixturevalue("name"), *sandbox, http)
-        await rig.side("POST", "/reset")
+    async with rigged(case.connector if case else request.getfixturevalue("name"), sandbox) as rig:
         yield rig
-        for destination in rig.destinations:
-            await destination.close()
     for outcome in rig.seen:
         assert [told for told in (*PERSONAL, *SECRETS) if told in outcome] == [], outcome
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,16 +18,15 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from connectors.sandbox.app import Sandbox, create
+from connectors.sandbox.app import Sandbox
 from hub import api
 from hub.db import Database
 from hub.mapping import RecordMapping
 from tests.conftest import Clock
 from tests.connectors import contract
-from tests.connectors.contract import RIGS, Rig, mappings
+from tests.connectors.contract import RIGS, Rig, mappings, rigged
 from tests.connectors.happenings import books
 from tests.engine import Engine, around, event
-from tests.serving import served
 
 TOKEN = "a-token-for-tests-of-24-characters"
 LOST: Mapping[str, Mapping[str, Any]] = {
@@ -69,6 +67,7 @@ NETSUITE: Mapping[str, str] = {
     "credit_note-changed": "customer invoice creditMemo invoice",  # voided: undone by the second invoice
     "credit_note_void": "customer invoice creditMemo invoice",
     "credit_note_balance": "customer invoice creditMemo invoice customerRefund",  # in the balance, and by cheque
+    "credit_note_replaces": "customer invoice creditMemo invoice",  # what its refund was booked with before
     "credit_note_outside": "customer invoice creditMemo invoice customerRefund",
     "refund": "customer creditMemo customerRefund",
     "refund_memo": "customer creditMemo customerRefund",
@@ -160,21 +159,10 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[tuple[str, Sandbox]]:
-    app = create(seed=7, clock=time.time)
-    with served(app) as url:
-        yield url, app
-
-
 @pytest.fixture
 async def rig(sandbox: tuple[str, Sandbox], write: Write) -> AsyncIterator[Rig]:
-    async with httpx.AsyncClient(verify=False, timeout=30) as http:
-        rig = Rig(write.connector, *sandbox, http)
-        await rig.side("POST", "/reset")
+    async with rigged(write.connector, sandbox) as rig:
         yield rig
-        for destination in rig.destinations:
-            await destination.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import asyncio
 import re
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +15,7 @@ from connectors.netsuite.destination import NetSuite, create
 from hub.errors import Defer, Outcome, Receipt, Unknown
 from hub.mapping import Mappings, run_examples
 from hub.model import REVIVE, REVIVED, VOIDED, Record
-from tests.connectors.netsuite_kit import customer, invoice, job, line, make, own_mappings, payment, world
-
-
-@pytest.fixture
-def mappings(tmp_path: Path) -> Mappings:
-    return own_mappings(tmp_path / "mappings")
+from tests.connectors.netsuite_kit import MAPPINGS, customer, invoice, job, line, make, payment, world
 
 
 async def send(destination: NetSuite, *records: Record) -> Outcome:
@@ -40,15 +34,15 @@ def sale(mappings: Mappings, document: dict[str, Any]) -> tuple[Record, Record]:
     )
 
 
-def test_the_examples_in_the_mapping_files_hold(mappings: Mappings, tmp_path: Path) -> None:
-    results = run_examples(mappings)
+def test_the_examples_in_the_mapping_files_hold(netsuite_mappings: Mappings) -> None:
+    results = run_examples(netsuite_mappings)
     assert [f"{r.file} {r.name}: {r.difference}" for r in results if not r.ok] == []
-    shipped = {path.name for path in (tmp_path / "mappings" / "netsuite").iterdir()}
+    shipped = {path.name for path in (MAPPINGS / "netsuite").iterdir()}
     assert {r.file.rpartition("/")[2] for r in results} == shipped
 
 
 @pytest.mark.parametrize("auth", ["oauth2", "token"])
-async def test_customer_invoice_and_payment_with_either_way_to_log_in(auth: str, mappings: Mappings) -> None:
+async def test_customer_invoice_and_payment_with_either_way_to_log_in(auth: str, netsuite_mappings: Mappings) -> None:
     # 100.00 + 3 x 20.00 = 160.00, less 10% = 144.00, plus 20% tax 28.80 = 172.80
     document = invoice(
         [line(10000), line(6000, quantity=3, description="Seats")],
@@ -60,9 +54,10 @@ async def test_customer_invoice_and_payment_with_either_way_to_log_in(auth: str,
     with world() as w:
         destination = w.destination() if auth == "oauth2" else w.token_destination()
         assert "TSTDRV1234567" in await destination.ping()
-        receipt = await booked(destination, *sale(mappings, document))
+        receipt = await booked(destination, *sale(netsuite_mappings, document))
         paid = await booked(
-            destination, make(mappings, "payment", invoice_payment=payment(document["total"]), invoice=document)
+            destination,
+            make(netsuite_mappings, "payment", invoice_payment=payment(document["total"]), invoice=document),
         )
         await destination.close()
         state = w.sim.state()
@@ -94,32 +89,32 @@ async def test_customer_invoice_and_payment_with_either_way_to_log_in(auth: str,
     ],
 )
 async def test_totals_are_exact_in_every_kind_of_currency(
-    currency: str, lines: list[dict[str, Any]], total: int, shown: str, mappings: Mappings
+    currency: str, lines: list[dict[str, Any]], total: int, shown: str, netsuite_mappings: Mappings
 ) -> None:
     with world() as w:
         destination = w.destination()
-        await booked(destination, *sale(mappings, invoice(lines, total, currency=currency)))
+        await booked(destination, *sale(netsuite_mappings, invoice(lines, total, currency=currency)))
         await destination.close()
         state = w.sim.state()
     assert state["invoice"][0]["total"] == shown
     assert state["invoice"][0]["currency"] == currency.upper()
 
 
-async def test_amounts_travel_as_exact_number_literals(mappings: Mappings) -> None:
+async def test_amounts_travel_as_exact_number_literals(netsuite_mappings: Mappings) -> None:
     with world() as w:
         destination = w.destination()
-        await booked(destination, *sale(mappings, invoice([line(10), line(123456789012)], 123456789022)))
+        await booked(destination, *sale(netsuite_mappings, invoice([line(10), line(123456789012)], 123456789022)))
         await destination.close()
         ((_, path, body),) = [call for call in w.tap.calls("/invoice/") if call[0] == "PUT"]
     assert path.endswith("/services/rest/record/v1/invoice/eid:stripe_in_1?replace=item")
     assert re.findall(rb'"amount":([^,}]+)', body) == [b"0.10", b"1234567890.12"]
 
 
-async def test_the_same_send_again_leaves_one_record_with_the_same_lines(mappings: Mappings) -> None:
+async def test_the_same_send_again_leaves_one_record_with_the_same_lines(netsuite_mappings: Mappings) -> None:
     document = invoice([line(5000), line(2500)], 7500, amount_paid=7500)
     records = (
-        *sale(mappings, document),
-        make(mappings, "payment", invoice_payment=payment(document["total"]), invoice=document),
+        *sale(netsuite_mappings, document),
+        make(netsuite_mappings, "payment", invoice_payment=payment(document["total"]), invoice=document),
     )
     with world() as w:
         destination = w.destination()
@@ -134,8 +129,8 @@ async def test_the_same_send_again_leaves_one_record_with_the_same_lines(mapping
     assert len(twice["invoice"][0]["lines"]) == 2
 
 
-async def test_a_record_already_as_wanted_costs_no_call(mappings: Mappings) -> None:
-    records = sale(mappings, invoice([line(5000)], 5000))
+async def test_a_record_already_as_wanted_costs_no_call(netsuite_mappings: Mappings) -> None:
+    records = sale(netsuite_mappings, invoice([line(5000)], 5000))
     with world() as w:
         destination = w.destination()
         first = await booked(destination, *records)
@@ -147,7 +142,7 @@ async def test_a_record_already_as_wanted_costs_no_call(mappings: Mappings) -> N
     assert second.links == ()
 
 
-async def test_void_closes_the_invoice_with_a_credit_memo(mappings: Mappings) -> None:
+async def test_void_closes_the_invoice_with_a_credit_memo(netsuite_mappings: Mappings) -> None:
     # 100.00 + 20.00 tax; 27.00 was credited before, so 93.00 is open and is closed.
     document = invoice(
         [line(10000)],
@@ -157,10 +152,10 @@ async def test_void_closes_the_invoice_with_a_credit_memo(mappings: Mappings) ->
     )
     with world() as w:
         destination = w.destination()
-        await booked(destination, *sale(mappings, document))
-        await booked(destination, make(mappings, "credit_note", credit_note=note(2700, 0), invoice=document))
+        await booked(destination, *sale(netsuite_mappings, document))
+        await booked(destination, make(netsuite_mappings, "credit_note", credit_note=note(2700, 0), invoice=document))
         assert w.sim.state()["invoice"][0]["amountRemaining"] == "93.00"
-        void = await booked(destination, make(mappings, "void", invoice=document))
+        void = await booked(destination, make(netsuite_mappings, "void", invoice=document))
         await destination.close()
         state = w.sim.state()
     assert (void.links[0].key, void.links[0].status) == ("stripe_void_in_1", "voided")
@@ -184,38 +179,38 @@ def note(before: int, after: int) -> dict[str, Any]:
     ("before", "after", "remaining", "unapplied"), [(3000, 0, "70.00", "0.00"), (0, 3000, "100.00", "30.00")]
 )
 async def test_a_credit_note_takes_off_only_what_was_not_paid(
-    before: int, after: int, remaining: str, unapplied: str, mappings: Mappings
+    before: int, after: int, remaining: str, unapplied: str, netsuite_mappings: Mappings
 ) -> None:
     document = invoice([line(10000)], 10000)
     with world() as w:
         destination = w.destination()
-        memo = make(mappings, "credit_note", credit_note=note(before, after), invoice=document)
-        await booked(destination, *sale(mappings, document), memo)
+        memo = make(netsuite_mappings, "credit_note", credit_note=note(before, after), invoice=document)
+        await booked(destination, *sale(netsuite_mappings, document), memo)
         await destination.close()
         state = w.sim.state()
     assert state["invoice"][0]["amountRemaining"] == remaining
     assert (state["creditMemo"][0]["total"], state["creditMemo"][0]["unapplied"]) == ("30.00", unapplied)
 
 
-async def test_a_deleted_customer_becomes_inactive_if_netsuite_has_it(mappings: Mappings) -> None:
-    gone = make(mappings, "customer_deleted", customer={"id": "cus_1", "object": "customer", "deleted": True})
+async def test_a_deleted_customer_becomes_inactive_if_netsuite_has_it(netsuite_mappings: Mappings) -> None:
+    gone = make(netsuite_mappings, "customer_deleted", customer={"id": "cus_1", "object": "customer", "deleted": True})
     with world() as w:
         destination = w.destination()
         never = await booked(destination, gone)
         assert never.links == ()
         assert w.sim.state()["customer"] == []
-        await booked(destination, make(mappings, "customer", customer=customer()))
+        await booked(destination, make(netsuite_mappings, "customer", customer=customer()))
         await booked(destination, gone)
         await destination.close()
         (kept,) = w.sim.state()["customer"]
     assert (kept["isInactive"], kept["companyName"]) == (True, "Acme Ltd")
 
 
-async def test_a_customer_that_we_made_inactive_is_made_active_and_nothing_else(mappings: Mappings) -> None:
-    gone = make(mappings, "customer_deleted", customer={"id": "cus_1", "object": "customer", "deleted": True})
+async def test_a_customer_that_we_made_inactive_is_made_active_and_nothing_else(netsuite_mappings: Mappings) -> None:
+    gone = make(netsuite_mappings, "customer_deleted", customer={"id": "cus_1", "object": "customer", "deleted": True})
     with world() as w:
         destination = w.destination()
-        await booked(destination, make(mappings, "customer", customer=customer()))
+        await booked(destination, make(netsuite_mappings, "customer", customer=customer()))
         (link,) = (await booked(destination, gone)).links
         assert link.status == VOIDED
         again = Record("customer", REVIVE, "cus_1", "stripe_cus_1", {}, REVIVED, link.mapping, link)
@@ -241,11 +236,11 @@ async def applied_then_lost(scope: Scope, receive: Receive, send: Send, app: ASG
     await send({"type": "http.response.body", "body": b"{", "more_body": False})
 
 
-async def test_applied_then_the_reply_lost_is_found_and_not_sent_twice(mappings: Mappings) -> None:
+async def test_applied_then_the_reply_lost_is_found_and_not_sent_twice(netsuite_mappings: Mappings) -> None:
     document = invoice([line(10000), line(50)], 10050, amount_paid=10050)
     records = (
-        *sale(mappings, document),
-        make(mappings, "payment", invoice_payment=payment(document["total"]), invoice=document),
+        *sale(netsuite_mappings, document),
+        make(netsuite_mappings, "payment", invoice_payment=payment(document["total"]), invoice=document),
     )
     with world() as w:
         destination = w.destination()
@@ -272,22 +267,27 @@ async def test_applied_then_the_reply_lost_is_found_and_not_sent_twice(mappings:
     assert len(state["customerPayment"]) == 1
 
 
-async def test_find_does_not_take_a_different_document_for_ours(mappings: Mappings) -> None:
-    records = sale(mappings, invoice([line(10000)], 10000))
+async def test_find_does_not_take_a_different_document_for_ours(netsuite_mappings: Mappings) -> None:
+    records = sale(netsuite_mappings, invoice([line(10000)], 10000))
     with world() as w:
         destination = w.destination()
         await booked(destination, *records)
         for changed in ([line(10001)], [line(10000), line(500)]):
             wanted = make(
-                mappings, "invoice", customer=customer(), invoice=invoice(changed, sum(c["amount"] for c in changed))
+                netsuite_mappings,
+                "invoice",
+                customer=customer(),
+                invoice=invoice(changed, sum(c["amount"] for c in changed)),
             )
             assert await destination.find(job(wanted)) is None
         assert isinstance(await destination.find(job(*records)), Receipt)
         await destination.close()
 
 
-async def test_requests_at_once_stay_within_the_limit(mappings: Mappings) -> None:
-    records = [make(mappings, "customer", customer=customer(id=f"cus_{n}", name=f"Acme {n}")) for n in range(12)]
+async def test_requests_at_once_stay_within_the_limit(netsuite_mappings: Mappings) -> None:
+    records = [
+        make(netsuite_mappings, "customer", customer=customer(id=f"cus_{n}", name=f"Acme {n}")) for n in range(12)
+    ]
     with world(limit=3, service_time=0.02) as w:
         careful = w.destination(concurrency=3)
         outcomes = await asyncio.gather(*(send(careful, record) for record in records))
@@ -302,8 +302,10 @@ async def test_requests_at_once_stay_within_the_limit(mappings: Mappings) -> Non
     assert all(outcome.pause and 2 <= outcome.delay <= 6 for outcome in refused)
 
 
-async def test_one_token_serves_many_and_a_401_is_repaired_once(mappings: Mappings) -> None:
-    records = [make(mappings, "customer", customer=customer(id=f"cus_{n}", name=f"Acme {n}")) for n in range(3)]
+async def test_one_token_serves_many_and_a_401_is_repaired_once(netsuite_mappings: Mappings) -> None:
+    records = [
+        make(netsuite_mappings, "customer", customer=customer(id=f"cus_{n}", name=f"Acme {n}")) for n in range(3)
+    ]
     with world() as w:
         destination = w.destination()
         assert all(isinstance(o, Receipt) for o in await asyncio.gather(*(send(destination, r) for r in records)))
@@ -314,14 +316,14 @@ async def test_one_token_serves_many_and_a_401_is_repaired_once(mappings: Mappin
         assert len(w.tap.calls("/oauth2/")) == 2
 
 
-def test_the_policy_keeps_a_claim_longer_than_any_send(mappings: Mappings) -> None:
+def test_the_policy_keeps_a_claim_longer_than_any_send(netsuite_mappings: Mappings) -> None:
     with world() as w:
         policy = create(w.settings()).policy
     assert (policy.kind, policy.slots, policy.unknown_wait) == ("ledger", 3, 900.0)
     assert policy.lease > 3 * 120.0
 
 
-def test_no_money_is_ever_a_float(mappings: Mappings) -> None:
+def test_no_money_is_ever_a_float(netsuite_mappings: Mappings) -> None:
     def kinds(value: Any) -> set[type]:
         if isinstance(value, dict):
             return set().union(*map(kinds, value.values()))
@@ -329,5 +331,5 @@ def test_no_money_is_ever_a_float(mappings: Mappings) -> None:
             return set().union(*map(kinds, value))
         return {type(value)}
 
-    record = sale(mappings, invoice([line(3333)], 3333))[1]
+    record = sale(netsuite_mappings, invoice([line(3333)], 3333))[1]
     assert kinds(record.fields) <= {str, int, bool, Decimal}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -24,21 +24,10 @@ from hub import cli
 from hub.errors import Defer, OutcomeError
 from hub.mapping import Mappings, load
 from hub.money import EXPONENTS
-from tests.connectors.netsuite_kit import MAPPINGS, World, own_mappings, world
+from tests.connectors.netsuite_kit import MAPPINGS, World
 from tests.serving import served
 
 TODAY = date(2026, 1, 15)
-
-
-@pytest.fixture(scope="module")
-def account() -> Iterator[World]:
-    with world() as w:
-        yield w
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> Mappings:
-    return own_mappings(tmp_path_factory.mktemp("shipped"))
 
 
 def masters(w: World, kind: str) -> dict[str, dict[str, Any]]:
@@ -73,11 +62,13 @@ async def look(w: World, mappings: Mappings, sleep: Sleep = asyncio.sleep, **set
     return await preflight(chosen, family, mappings.tables, seen, TODAY, EXPONENTS, sleep=sleep)
 
 
-async def test_a_good_account_is_ok_everywhere_and_nothing_is_written(account: World, shipped: Mappings) -> None:
-    account.sim.reset()
-    account.sim.configure(administrator=True)
-    before, seen = account.sim.state(), len(account.tap.seen)
-    found = await look(account, shipped)
+async def test_a_good_account_is_ok_everywhere_and_nothing_is_written(
+    netsuite: World, netsuite_mappings: Mappings
+) -> None:
+    netsuite.sim.reset()
+    netsuite.sim.configure(administrator=True)
+    before, seen = netsuite.sim.state(), len(netsuite.tap.seen)
+    found = await look(netsuite, netsuite_mappings)
     assert {f.verdict for f in found if f.check != "currency"} == {"ok"}
     # NetSuite has no precision of three, Stripe's amounts in dinars have three places.
     assert [f.cause.split(" (")[0] for f in found if f.verdict != "ok"] == ["currency KWD"]
@@ -85,10 +76,10 @@ async def test_a_good_account_is_ok_everywhere_and_nothing_is_written(account: W
         "role", "fields of customer", "fields of invoice", "fields of creditMemo", "fields of customerPayment",
         "fields of customerRefund", "fields of deposit", "item", "account", "currency", "subsidiary",
         "currencies of a customer", "accounting period", "tax", "AvaTax in NetSuite", "requests at once",
+        "base currency",
     }  # fmt: skip
-    assert "base currency" not in {f.check for f in found}, "a setting switches it off"
-    assert account.sim.state() == before
-    calls = {(method, path.partition("?")[0]) for method, path, _ in account.tap.seen[seen:]}
+    assert netsuite.sim.state() == before
+    calls = {(method, path.partition("?")[0]) for method, path, _ in netsuite.tap.seen[seen:]}
     posts = {path.rpartition("/rest/")[2] for method, path in calls if method != "GET"}
     assert posts <= {"query/v1/suiteql", "auth/oauth2/v1/token"}
 
@@ -219,7 +210,7 @@ SEEDS = {
     ),
     "the books are kept in another currency": Seed(
         "base currency", ("books of own", "kept in USD", "says EUR"), ("netsuite_base_currencies.yaml, own",),
-        settings={"exchange_rates": "stripe"}, edit=("lookups/netsuite_base_currencies.yaml", "usd", "eur"),
+        edit=("lookups/netsuite_base_currencies.yaml", "usd", "eur"),
     ),
 }  # fmt: skip
 
@@ -246,17 +237,17 @@ GROUPS = {
 
 @pytest.mark.parametrize("group", GROUPS)
 async def test_all_that_is_wrong_is_named_at_once_with_where_to_correct_it_and_nothing_else_is(
-    group: str, account: World, shipped: Mappings, tmp_path: Path
+    group: str, netsuite: World, netsuite_mappings: Mappings, tmp_path: Path
 ) -> None:
     assert {n for names in GROUPS.values() for n in names} == SEEDS.keys()
     seeds = {name: SEEDS[name] for name in GROUPS[group]}
     settings = {k: v for s in seeds.values() for k, v in s.settings.items()}
     edits = [s.edit for s in seeds.values() if s.edit]
-    account.sim.reset()
+    netsuite.sim.reset()
     for seed in seeds.values():
-        seed.do(account)
-    mappings = edited(tmp_path / "mappings", *edits) if edits else shipped
-    said = [f for f in await look(account, mappings, **settings) if f.verdict == "wrong"]
+        seed.do(netsuite)
+    mappings = edited(tmp_path / "mappings", *edits) if edits else netsuite_mappings
+    said = [f for f in await look(netsuite, mappings, **settings) if f.verdict == "wrong"]
     for name, seed in seeds.items():
         fitting = [f for f in said if f.check == seed.check and all(w in f.cause for w in seed.cause)]
         assert len(fitting) == 1, (name, said)
@@ -285,19 +276,23 @@ GOOD: dict[str, tuple[Callable[[World], object], dict[str, Any], tuple[Edit, ...
         (
             ("lookups/netsuite_subsidiaries.yaml", 'own: "1"', 'own: "1"\nacct_2: "2"'),
             ("lookups/netsuite_accounts.yaml", "bank/eur:", "acct_2/bank: hub_bank_europe\nbank/eur:"),
+            ("lookups/netsuite_base_currencies.yaml", '"*": usd', 'acct_2: eur\n"*": usd'),
         ),
+    ),
+    "the base currency is another, but the rates are NetSuite's": (
+        lambda w: None, {"exchange_rates": "netsuite"}, (("lookups/netsuite_base_currencies.yaml", "usd", "eur"),),
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", GOOD)
 async def test_nothing_is_said_to_be_wrong_that_works(
-    name: str, account: World, shipped: Mappings, tmp_path: Path
+    name: str, netsuite: World, netsuite_mappings: Mappings, tmp_path: Path
 ) -> None:
     do, settings, edits = GOOD[name]
-    account.sim.reset()
-    do(account)
-    found = await look(account, edited(tmp_path / "mappings", *edits) if edits else shipped, **settings)
+    netsuite.sim.reset()
+    do(netsuite)
+    found = await look(netsuite, edited(tmp_path / "mappings", *edits) if edits else netsuite_mappings, **settings)
     assert [f for f in found if f.verdict == "wrong"] == []
 
 
@@ -350,16 +345,16 @@ def _refuse(status: int, code: str) -> Response:
 
 
 async def test_an_account_of_another_kind_is_read_too_and_its_limit_is_waited_for(
-    account: World, shipped: Mappings
+    netsuite: World, netsuite_mappings: Mappings
 ) -> None:
-    account.sim.reset()
-    elsewhere, waits = Elsewhere(account.sim.app), list[float]()
+    netsuite.sim.reset()
+    elsewhere, waits = Elsewhere(netsuite.sim.app), list[float]()
 
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
     with served(elsewhere) as url:
-        found = await look(replace(account, url=url), shipped, sleep)
+        found = await look(replace(netsuite, url=url), netsuite_mappings, sleep)
     assert len(waits) == elsewhere.limited > 5
     assert all(2 <= w <= 6 for w in waits)
     said = [f for f in found if f.verdict == "wrong"]
@@ -368,27 +363,29 @@ async def test_an_account_of_another_kind_is_read_too_and_its_limit_is_waited_fo
     assert "may not be used in the subsidiary Parent Company" in said[0].cause
 
 
-async def test_refused_credentials_are_said_once_and_not_as_findings(account: World, shipped: Mappings) -> None:
-    account.sim.reset()
+async def test_refused_credentials_are_said_once_and_not_as_findings(
+    netsuite: World, netsuite_mappings: Mappings
+) -> None:
+    netsuite.sim.reset()
     with pytest.raises(OutcomeError) as refused:
-        await look(account, shipped, certificate_id="another")
+        await look(netsuite, netsuite_mappings, certificate_id="another")
     assert isinstance(refused.value.outcome, Defer)
     assert "NetSuite refuses our credentials" in refused.value.outcome.reason
 
 
 def test_the_command_shows_a_table_or_json_and_its_exit_code_says_whether_all_is_well(
-    account: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    netsuite: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name, value in environment(account.url).items():
+    for name, value in environment(netsuite.url).items():
         monkeypatch.setenv(name, value)
     edited(tmp_path / "mappings")
     monkeypatch.setenv("HUB_MAPPINGS_DIR", str(tmp_path / "mappings"))
     monkeypatch.chdir(tmp_path)
-    account.sim.reset()
+    netsuite.sim.reset()
     good = CliRunner().invoke(cli.app, ["netsuite", "preflight"])
     assert good.exit_code == 0, good.output
     assert good.stdout.splitlines()[-1].startswith("nothing is wrong: ")
-    account.sim.configure(avatax_bundle=True)
+    netsuite.sim.configure(avatax_bundle=True)
     bad = CliRunner().invoke(cli.app, ["netsuite", "preflight", "--format", "json"])
     assert bad.exit_code == 1
     rows = json.loads(bad.stdout)

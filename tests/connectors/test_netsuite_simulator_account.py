@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
 from connectors.netsuite.wire import loads
-from tests.connectors.netsuite_kit import World, world
-from tests.connectors.test_netsuite_simulator import Caller, calling
+from tests.connectors.netsuite_kit import Caller
 from tests.connectors.test_netsuite_simulator_ledger import applied, balances, customer, eid, line, pay, rows, sale
 
 D = Decimal
 OUTSIDE = "not within the date range of your accounting period"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[World]:
-    with world() as w:
-        yield w
-
-
-@pytest.fixture
-async def call(running: World) -> AsyncIterator[Caller]:
-    async with calling(running) as caller:
-        yield caller
 
 
 def body(**changes: Any) -> dict[str, Any]:

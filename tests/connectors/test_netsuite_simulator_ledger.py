@@ -5,32 +5,16 @@ Amounts by hand; debit is positive. Rates of the account's table: 1 EUR = 1.1 US
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
 from connectors.netsuite.wire import loads
-from tests.connectors.netsuite_kit import World, world
-from tests.connectors.test_netsuite_simulator import Caller, calling
+from tests.connectors.netsuite_kit import Caller
 
 D = Decimal
 DATE = "2026-01-10"
 USD, EUR = {"id": "1"}, {"id": "4"}
 CLEARING = {"externalId": "hub_stripe_clearing"}
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[World]:
-    with world() as w:
-        yield w
-
-
-@pytest.fixture
-async def call(running: World) -> AsyncIterator[Caller]:
-    async with calling(running) as caller:
-        yield caller
 
 
 def eid(name: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +13,7 @@ from connectors.netsuite.client import NetSuiteClient
 from connectors.netsuite.errors import Reply
 from connectors.netsuite.limit import Limit
 from connectors.netsuite.wire import loads
-from tests.connectors.netsuite_kit import World, world
+from tests.connectors.netsuite_kit import World
 
 D = Decimal
 
@@ -46,16 +46,10 @@ class Asker:
         return str(reply.details[0]["detail"])
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[World]:
-    with world() as w:
-        yield w
-
-
 @pytest.fixture
-async def ask(running: World) -> AsyncIterator[Asker]:
+async def ask(netsuite: World) -> AsyncIterator[Asker]:
     """An invoice over 100.00 EUR (1.1), 60.00 of it paid at 1.12, a memo over 25.00, all in January."""
-    sim = running.sim
+    sim = netsuite.sim
     sim.reset()
     who, euro = {"externalId": "c1"}, {"currency": {"id": "4"}, "tranDate": "2026-01-10"}
 
@@ -76,7 +70,7 @@ async def ask(running: World) -> AsyncIterator[Asker]:
         "customerPayment", "pay", customer=who, payment="60", account=clearing, exchangeRate="1.12", apply=to, **euro
     )
     sim.create("creditMemo", "cn", entity=who, item=line("hub_credit_note", 25), **{**euro, "tranDate": "2026-01-31"})
-    asker = Asker(running)
+    asker = Asker(netsuite)
     yield asker
     await asker.client.close()
 

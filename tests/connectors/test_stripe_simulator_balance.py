@@ -6,51 +6,34 @@ from typing import Any
 
 import pytest
 
-from connectors.stripe.simulator import InvariantError, StripeError, StripeSimulator
+from connectors.stripe.simulator import InvariantError, StripeError
 from connectors.stripe.simulator.balance import RATES, converted
 from connectors.stripe.simulator.payouts import pay_out
-
-START = 1_767_225_600  # Thursday 2026-01-01T00:00:00Z; the first Monday is 4 days later
-HOUR, DAY = 3600, 86_400
+from tests.connectors.stripe_kit import DAY, HOUR, START, Account
 
 
-class Till:
-    """A simulator, what it said, and charges of given amounts."""
+class Till(Account):
+    """An account that is paid out, and charges of given amounts."""
 
     def __init__(self, *, payouts: bool = True) -> None:
-        self.sim = StripeSimulator(seed=7, clock=lambda: 1_770_000_000.0, start=START, payouts=payouts)
-        self.heard: list[dict[str, Any]] = []
-        self.sim.listen(self.heard.append)
-
-    def post(self, path: str, **params: Any) -> Any:
-        return self.sim.call("POST", path, params)
-
-    def get(self, path: str, **params: Any) -> Any:
-        return self.sim.call("GET", path, params)
+        super().__init__(payouts=payouts)
 
     def invoice(self, amount: int, currency: str = "usd", **customer: Any) -> Any:
         """A finalised invoice, not paid."""
-        payer = self.post("/v1/customers", name="Ada Example", **customer)["id"]
-        invoice = self.post("/v1/invoices", customer=payer, currency=currency)["id"]
-        self.post("/v1/invoiceitems", customer=payer, invoice=invoice, amount=amount, currency=currency)
+        invoice = self.drafted(self.customer(**customer), [amount], currency)
         return self.post(f"/v1/invoices/{invoice}/finalize")
 
     def charge(self, amount: int, currency: str = "usd") -> Any:
         """The charge of a paid invoice, with its balance transaction."""
         invoice = self.invoice(amount, currency)
         self.post(f"/v1/invoices/{invoice['id']}/pay")
-        self.heard_types()
+        self.types()
         found = self.get("/v1/charges", customer=invoice["customer"], expand=["data.balance_transaction"])
         return found["data"][0]
 
     def transactions(self, **filters: Any) -> list[tuple[str, int, int, int, str]]:
         rows = self.get("/v1/balance_transactions", **filters)["data"]
         return [(row["type"], row["amount"], row["fee"], row["net"], row["currency"]) for row in rows]
-
-    def heard_types(self) -> list[str]:
-        types = [event["type"] for event in self.heard]
-        self.heard.clear()
-        return types
 
 
 @pytest.mark.parametrize(
@@ -87,9 +70,9 @@ def test_each_monday_what_is_available_goes_to_the_bank_and_is_listed_by_payout(
     till.post("/v1/refunds", charge=first["id"], amount=4_000)
     till.sim.advance(2 * DAY + HOUR)
     late = till.charge(2_000)  # Saturday: available on Tuesday at midnight
-    till.heard_types()
+    till.types()
     till.sim.advance(2 * DAY)  # Monday 01:00
-    assert till.heard_types() == ["payout.created"] * 2 + ["payout.reconciliation_completed"] * 2
+    assert till.types() == ["payout.created"] * 2 + ["payout.reconciliation_completed"] * 2
     dollars, euros = sorted(till.get("/v1/payouts")["data"], key=lambda payout: payout["currency"], reverse=True)
     # 9680 - 4000 = 5680 dollars; 5000 - (145 + 30) = 4825 euros
     assert [(p["amount"], p["currency"]) for p in (dollars, euros)] == [(5680, "usd"), (4825, "eur")]
@@ -103,9 +86,9 @@ def test_each_monday_what_is_available_goes_to_the_bank_and_is_listed_by_payout(
     assert till.transactions(payout=euros["id"], type="charge") == [("charge", 5000, 175, 4825, "eur")]
     assert till.transactions(source=euro["id"]) == till.transactions(payout=euros["id"], type="charge")
     till.sim.advance(DAY)
-    assert till.heard_types() == ["payout.updated"] * 2
+    assert till.types() == ["payout.updated"] * 2
     till.sim.advance(DAY)
-    assert till.heard_types() == ["payout.paid"] * 2
+    assert till.types() == ["payout.paid"] * 2
     assert {p["status"] for p in till.get("/v1/payouts", status="paid")["data"]} == {"paid"}
     # 2000 less 58 + 30
     assert till.sim.state()["balance"] == {
@@ -124,7 +107,7 @@ def test_a_failed_payout_stays_failed_and_its_money_is_in_the_next_one() -> None
     till.charge(10_000)
     till.sim.fail_next_payout()
     till.sim.advance(6 * DAY)
-    assert till.heard_types()[-1] == "payout.failed"
+    assert till.types()[-1] == "payout.failed"
     (failed,) = till.get("/v1/payouts")["data"]
     assert (failed["status"], failed["amount"], failed["failure_code"]) == ("failed", 9680, "account_closed")
     back = till.get(f"/v1/balance_transactions/{failed['failure_balance_transaction']}")
@@ -152,7 +135,7 @@ def test_without_payouts_the_balance_grows() -> None:
     till = Till(payouts=False)
     till.charge(10_000)
     till.sim.advance(30 * DAY)
-    assert till.heard_types() == []
+    assert till.types() == []
     assert till.sim.state()["balance"]["usd"]["available"] == 9680
 
 
@@ -161,7 +144,7 @@ def test_a_dispute_takes_the_money_and_a_fee_and_gives_back_only_the_money(outco
     till = Till()
     charge = till.charge(12_340, "kwd")
     dispute = till.sim.dispute(charge["id"], "fraudulent")
-    assert till.heard_types() == ["charge.dispute.created", "charge.updated", "charge.dispute.funds_withdrawn"]
+    assert till.types() == ["charge.dispute.created", "charge.updated", "charge.dispute.funds_withdrawn"]
     assert (dispute["amount"], dispute["currency"], dispute["status"]) == (12_340, "kwd", "needs_response")
     assert dispute["evidence_details"]["due_by"] == START + 9 * DAY
     withdrawn = dispute["balance_transactions"][0]
@@ -173,7 +156,7 @@ def test_a_dispute_takes_the_money_and_a_fee_and_gives_back_only_the_money(outco
     till.sim.advance(DAY)
     closed = till.sim.close_dispute(dispute["id"], outcome)
     won = outcome == "won"
-    assert till.heard_types() == ["charge.dispute.closed"] + ["charge.dispute.funds_reinstated"] * won
+    assert till.types() == ["charge.dispute.closed"] + ["charge.dispute.funds_reinstated"] * won
     assert [t["net"] for t in closed["balance_transactions"]] == [-5511] + [4011] * won
     assert till.transactions(source=dispute["id"]) == [("adjustment", 4011, 0, 4011, "usd")] * won + [
         ("adjustment", -4011, 1500, -5511, "usd")
@@ -201,11 +184,11 @@ def test_a_refund_that_fails_after_all_puts_the_money_back() -> None:
     till.sim.next_refund("failed")
     refund = till.post("/v1/refunds", payment_intent=charge["payment_intent"], amount=2_500)
     assert (refund["status"], refund["customer"], refund["charge"]) == ("pending", charge["customer"], charge["id"])
-    assert till.heard_types() == ["charge.refunded", "refund.created"]
+    assert till.types() == ["charge.refunded", "refund.created"]
     shown = till.get(f"/v1/charges/{charge['id']}", expand=["refunds"])
     assert (shown["amount_refunded"], [r["id"] for r in shown["refunds"]["data"]]) == (2_500, [refund["id"]])
     till.sim.advance(2 * DAY)
-    assert till.heard_types() == ["refund.updated", "refund.failed", "charge.updated"]
+    assert till.types() == ["refund.updated", "refund.failed", "charge.updated"]
     after = till.get(f"/v1/refunds/{refund['id']}", expand=["failure_balance_transaction"])
     assert (after["status"], after["failure_reason"]) == ("failed", "expired_or_canceled_card")
     assert after["failure_balance_transaction"]["net"] == 2_500
@@ -214,7 +197,7 @@ def test_a_refund_that_fails_after_all_puts_the_money_back() -> None:
     assert till.post("/v1/refunds", charge=charge["id"])["status"] == "pending"
     assert till.post("/v1/refunds", charge=till.charge(100)["id"])["status"] == "succeeded"  # only the next one waits
     till.sim.advance(2 * DAY)
-    assert till.heard_types()[-1] == "refund.updated"
+    assert till.types()[-1] == "refund.updated"
 
 
 def test_lists_refuse_what_they_do_not_know() -> None:

@@ -8,33 +8,15 @@ from typing import Any
 
 import pytest
 
-from connectors.stripe.simulator import StripeError, StripeSimulator
-
-START = 1_767_225_600  # 2026-01-01T00:00:00Z
-HOUR, DAY = 3600, 86_400
+from connectors.stripe.simulator import StripeError
+from tests.connectors.stripe_kit import DAY, HOUR, START, Account
 
 
-class Desk:
-    """A simulator and what was heard since the last question."""
-
-    def __init__(self) -> None:
-        self.sim = StripeSimulator(seed=7, clock=lambda: 1_770_000_000.0, start=START, payouts=False)
-        self.heard: list[dict[str, Any]] = []
-        self.sim.listen(self.heard.append)
-
-    def post(self, path: str, **params: Any) -> Any:
-        return self.sim.call("POST", path, params)
-
-    def get(self, path: str, **params: Any) -> Any:
-        return self.sim.call("GET", path, params)
-
-    def customer(self, **params: Any) -> str:
-        return str(self.post("/v1/customers", name="Ada Example", **params)["id"])
+class Desk(Account):
+    """An account and its invoices by their ids."""
 
     def draft(self, customer: str, amount: int, currency: str = "usd", **params: Any) -> str:
-        invoice = str(self.post("/v1/invoices", customer=customer, currency=currency, **params)["id"])
-        self.post("/v1/invoiceitems", customer=customer, invoice=invoice, amount=amount, currency=currency)
-        return invoice
+        return self.drafted(customer, [amount], currency, **params)
 
     def open(self, amount: int, currency: str = "usd") -> str:
         invoice = self.draft(self.customer(), amount, currency)
@@ -44,11 +26,6 @@ class Desk:
 
     def invoice(self, invoice: str) -> Any:
         return self.get(f"/v1/invoices/{invoice}", expand=["payments"])
-
-    def types(self) -> list[str]:
-        types = [event["type"] for event in self.heard]
-        self.heard.clear()
-        return types
 
 
 def rate(percentage: str = "6.5", **more: Any) -> dict[str, Any]:

@@ -8,9 +8,8 @@ import pytest
 
 from connectors.simulator import Simulator
 from connectors.stripe.simulator import StripeError, StripeSimulator
+from tests.connectors.stripe_kit import DAY, HOUR, START, Account
 
-START = 1_767_225_600  # 2026-01-01T00:00:00Z
-HOUR, DAY = 3600, 86_400
 PAID = [
     "charge.succeeded",
     "payment_intent.succeeded",
@@ -23,34 +22,22 @@ FINALIZED = ["invoice.finalized", "invoice.updated", "payment_intent.created"]
 FAILED = ["charge.failed", "payment_intent.payment_failed", "invoice.updated", "invoice.payment_failed"]
 
 
-class Ear:
-    """A simulator and what was heard since the last question."""
+class Ear(Account):
+    """An account with a price and a customer, and silent so far."""
 
     def __init__(self) -> None:
-        self.sim = StripeSimulator(clock=lambda: 1_770_000_000.0, start=START, payouts=False)
-        self.heard: list[dict[str, Any]] = []
-        product = self.sim.call("POST", "/v1/products", {"name": "Seats"})["id"]
+        super().__init__()
+        product = self.post("/v1/products", name="Seats")["id"]
         terms = {"product": product, "currency": "usd", "unit_amount": 1000, "recurring": {"interval": "month"}}
-        self.price = self.sim.call("POST", "/v1/prices", terms)["id"]
-        self.customer = self.sim.call("POST", "/v1/customers", {"name": "Ada Example"})["id"]
-        one_time = {"customer": self.customer, "currency": "usd", "amount": 1}
-        item = self.sim.call("POST", "/v1/invoiceitems", one_time)["id"]  # fixes the customer's currency
+        self.price = self.post("/v1/prices", **terms)["id"]
+        self.payer = self.customer()
+        item = self.post("/v1/invoiceitems", customer=self.payer, currency="usd", amount=1)["id"]  # fixes the currency
         self.sim.call("DELETE", f"/v1/invoiceitems/{item}")
-        self.sim.listen(self.heard.append)
+        self.heard.clear()
 
     def subscribe(self, **params: Any) -> dict[str, Any]:
         items = [{"price": self.price, "quantity": 2}]
-        return self.sim.call(
-            "POST", "/v1/subscriptions", {"customer": self.customer, "items": items, **params}, "key-1"
-        )
-
-    def since(self) -> list[dict[str, Any]]:
-        heard = list(self.heard)
-        self.heard.clear()
-        return heard
-
-    def types(self) -> list[str]:
-        return [event["type"] for event in self.since()]
+        return self.sim.call("POST", "/v1/subscriptions", {"customer": self.payer, "items": items, **params}, "key-1")
 
 
 def test_subscribing_charged_automatically_is_one_second_of_events() -> None:
@@ -105,7 +92,7 @@ def test_renewal_is_a_draft_for_an_hour() -> None:
 def test_failure_past_due_and_recovery() -> None:
     ear = Ear()
     subscription = ear.subscribe()
-    ear.sim.set_payment(ear.customer, "fails")
+    ear.sim.set_payment(ear.payer, "fails")
     ear.sim.advance(31 * DAY)
     ear.since()
     ear.sim.advance(HOUR)
@@ -113,7 +100,7 @@ def test_failure_past_due_and_recovery() -> None:
     assert ear.sim.call("GET", f"/v1/subscriptions/{subscription['id']}")["status"] == "past_due"
     ear.sim.advance(3 * DAY)
     assert ear.types() == FAILED
-    ear.sim.set_payment(ear.customer, "ok")
+    ear.sim.set_payment(ear.payer, "ok")
     ear.sim.advance(5 * DAY)
     events = ear.since()
     assert [event["type"] for event in events] == [*PAID, "customer.updated", "customer.subscription.updated"]
@@ -125,10 +112,10 @@ def test_failure_past_due_and_recovery() -> None:
 def test_retries_run_out() -> None:
     ear = Ear()
     ear.subscribe()
-    ear.sim.set_payment(ear.customer, "fails")
+    ear.sim.set_payment(ear.payer, "fails")
     ear.sim.advance(31 * DAY + HOUR + (3 + 5 + 7) * DAY)
     assert ear.types()[-5:] == [*FAILED, "customer.subscription.deleted"]
-    invoice = ear.sim.call("GET", "/v1/invoices", {"customer": ear.customer, "limit": 1})["data"][0]
+    invoice = ear.sim.call("GET", "/v1/invoices", {"customer": ear.payer, "limit": 1})["data"][0]
     assert (invoice["status"], invoice["attempt_count"], invoice["next_payment_attempt"]) == ("open", 4, None)
     ear.sim.call("POST", f"/v1/invoices/{invoice['id']}/mark_uncollectible")
     assert ear.types() == ["invoice.updated", "invoice.marked_uncollectible"]
@@ -138,7 +125,7 @@ def test_retries_run_out() -> None:
 
 def test_first_payment_fails_and_the_subscription_expires() -> None:
     ear = Ear()
-    ear.sim.set_payment(ear.customer, "fails")
+    ear.sim.set_payment(ear.payer, "fails")
     assert ear.subscribe()["status"] == "incomplete"
     assert ear.types()[-5:] == [*FAILED, "customer.updated"]
     ear.sim.advance(23 * HOUR)
@@ -193,7 +180,7 @@ def test_cancelling_now_and_at_the_end() -> None:
     ear = Ear()
     first, second = (
         ear.subscribe(),
-        ear.sim.call("POST", "/v1/subscriptions", {"customer": ear.customer, "items": [{"price": ear.price}]}),
+        ear.sim.call("POST", "/v1/subscriptions", {"customer": ear.payer, "items": [{"price": ear.price}]}),
     )
     ear.since()
     ear.sim.call("DELETE", f"/v1/subscriptions/{first['id']}")
@@ -213,10 +200,10 @@ def test_deleting_a_customer_cancels_and_leaves_a_stub() -> None:
     ear = Ear()
     ear.subscribe()
     ear.since()
-    ear.sim.call("DELETE", f"/v1/customers/{ear.customer}")
+    ear.sim.call("DELETE", f"/v1/customers/{ear.payer}")
     assert ear.types() == ["customer.subscription.deleted", "customer.deleted"]
-    stub = {"id": ear.customer, "object": "customer", "deleted": True}
-    assert ear.sim.call("GET", f"/v1/customers/{ear.customer}") == stub
+    stub = {"id": ear.payer, "object": "customer", "deleted": True}
+    assert ear.sim.call("GET", f"/v1/customers/{ear.payer}") == stub
 
 
 def test_refund_and_credit_note() -> None:
@@ -232,17 +219,17 @@ def test_refund_and_credit_note() -> None:
 
 def test_changed_names_are_in_previous_attributes_only_where_they_changed() -> None:
     ear = Ear()
-    ear.sim.call("POST", f"/v1/customers/{ear.customer}", {"address": {"city": "Irvine", "country": "US"}})
+    ear.sim.call("POST", f"/v1/customers/{ear.payer}", {"address": {"city": "Irvine", "country": "US"}})
     ear.since()
     change = {"name": "Ada Renamed", "address": {"city": "New York", "country": "US"}, "metadata": {"crm": "1"}}
-    ear.sim.call("POST", f"/v1/customers/{ear.customer}", change)
+    ear.sim.call("POST", f"/v1/customers/{ear.payer}", change)
     (event,) = ear.since()
     assert event["data"]["previous_attributes"] == {
         "address": {"city": "Irvine"},
         "metadata": {"crm": None},
         "name": "Ada Example",
     }
-    ear.sim.call("POST", f"/v1/customers/{ear.customer}", {"name": "Ada Renamed"})
+    ear.sim.call("POST", f"/v1/customers/{ear.payer}", {"name": "Ada Renamed"})
     assert ear.types() == []  # nothing changed, nothing said
 
 

@@ -9,28 +9,15 @@ import pytest
 
 from connectors.stripe.simulator import Business, InvariantError, StripeError, StripeSimulator
 from connectors.stripe.simulator.totals import check
-
-START = 1_767_225_600  # 2026-01-01T00:00:00Z: January has 31 days = 2,678,400 s
-DAY = 86_400
+from tests.connectors.stripe_kit import DAY, START, Account
 
 
-class Shop:
-    """Short hands for a simulator."""
+class Shop(Account):
+    """An account with a product, prices and tax rates."""
 
-    def __init__(self, seed: int = 7) -> None:
-        self.sim = StripeSimulator(seed=seed, clock=lambda: 1_770_000_000.0, start=START)
-        self.events: list[dict[str, Any]] = []
-        self.sim.listen(self.events.append)
+    def __init__(self) -> None:
+        super().__init__(payouts=True)
         self.product = self.post("/v1/products", name="Seats")["id"]
-
-    def post(self, path: str, **params: Any) -> Any:
-        return self.sim.call("POST", path, params)
-
-    def get(self, path: str, **params: Any) -> Any:
-        return self.sim.call("GET", path, params)
-
-    def customer(self, **params: Any) -> str:
-        return str(self.post("/v1/customers", name="Ada Example", **params)["id"])
 
     def price(self, amount: int, currency: str = "usd", **params: Any) -> str:
         terms: dict[str, Any] = {"recurring": {"interval": "month"}, **params}
@@ -40,12 +27,8 @@ class Shop:
         return str(self.post("/v1/tax_rates", display_name="Tax", percentage=percentage, inclusive=inclusive)["id"])
 
     def draft(self, amounts: list[int], currency: str = "usd", **params: Any) -> Any:
-        """A draft invoice with one line per amount."""
-        customer = self.customer()
-        invoice = self.post("/v1/invoices", customer=customer, currency=currency, **params)["id"]
-        for amount in amounts:
-            self.post("/v1/invoiceitems", customer=customer, invoice=invoice, amount=amount, currency=currency)
-        return self.get(f"/v1/invoices/{invoice}")
+        """A draft invoice with one line per amount, of a customer of its own."""
+        return self.get(f"/v1/invoices/{self.drafted(self.customer(), amounts, currency, **params)}")
 
 
 def test_exclusive_taxes_are_rounded_half_up_per_line_and_rate() -> None:

@@ -222,7 +222,7 @@ def picture(town: Vendors) -> dict[str, Any]:
             shown = {f: names.get(v, v) if f.endswith("__c") else v for f, v in row.items() if f not in _NOTED}
             _put(found["salesforce"], f"{kind} {_key(kind, row)}", shown)
     for kind, rows in town.state("netsuite").items():
-        for row in rows if kind not in ("balances", "foreign") else ():  # those follow from the rest
+        for row in rows if kind not in ("balances", "foreign", "carried") else ():  # those follow from the rest
             for address in row.get("addressBook", ()):
                 address.pop("id")  # NetSuite's own number
             _put(found["netsuite"], f"{kind} {row['externalId']}", {f: v for f, v in row.items() if f not in _NOTED})

@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -27,26 +26,8 @@ from hub.errors import ConfigError, OutcomeError
 from hub.patience import Patience
 from hub.sweep import Swept
 from tests.conftest import Clock
-from tests.flow import stack
 from tests.flow.stack import START, Hub, Vendors, hub, picture, settings
 from tests.flow.story import ADDRESS, DAY, HOUR, draft, payments, shop, story, subscribe, told
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Vendors]:
-    with stack.vendors() as town:
-        yield town
-
-
-@pytest.fixture
-def town(served: Vendors) -> Vendors:
-    served.reset()
-    return served
-
-
-@pytest.fixture
-def env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    return monkeypatch
 
 
 class Ticking(Clock):

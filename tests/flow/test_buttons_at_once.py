@@ -21,7 +21,7 @@ from starlette.routing import Route
 from hub import api
 from hub.db import Database
 from hub.errors import Outcome, Receipt, Reject, Retry
-from hub.model import ADOPT, Job, Link
+from hub.model import ADOPT, Job
 from tests.conftest import Clock
 from tests.engine import Engine, build, customer, event, invoice
 from tests.serving import served
@@ -102,7 +102,7 @@ def _speak(engine: Engine, http: httpx.AsyncClient) -> None:
             if reply.status_code != 200:
                 return Reject("period_closed", "the books are closed", "reopen them")
             id_ = reply.json()["id"]
-            links.append(Link(record.object_id, record.record, record.key, id_, record.digest, record.mapping))
+            links.append(record.link_to(id_))
         return Receipt(tuple(links)) if links else Retry("nothing", "nothing was to be written")
 
     async def send(jobs: Any) -> list[Outcome]:

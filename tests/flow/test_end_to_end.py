@@ -10,7 +10,6 @@ import copy
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,23 +24,6 @@ from tests.conftest import Clock
 from tests.flow import stack
 from tests.flow.stack import Event, Hub, Vendors, hub, picture
 from tests.flow.story import draft, payments, shop, story, subscribe, told
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Vendors]:
-    with stack.vendors() as town:
-        yield town
-
-
-@pytest.fixture
-def town(served: Vendors) -> Vendors:
-    served.reset()
-    return served
-
-
-@pytest.fixture
-def env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    return monkeypatch
 
 
 def later() -> Clock:
@@ -171,6 +153,8 @@ async def test_lost_replies_to_every_kind_of_write_leave_no_trace(
 MISHAPS = ("lost_reply", "lost_reply_html", "lost_reply_500", "drop", "html", "limit", "expired")
 
 
+@pytest.mark.prove  # a minute: Stripe's library waits before it tries again
+@pytest.mark.timeout(300)
 async def test_whatever_goes_wrong_at_all_vendors_the_end_is_the_same(
     straight: dict[str, Any], dsn: str, town: Vendors, clock: Clock, env: pytest.MonkeyPatch
 ) -> None:
@@ -334,17 +318,18 @@ async def test_a_missing_lookup_names_table_and_key_and_once_it_is_there_a_retry
         await here.work()
         dead = await here.rows(state="dead")
         assert [(d["destination"], d["type"], d["code"]) for d in dead] == [
-            ("netsuite", "invoice.finalized", "lookup_missing"), ("netsuite", "invoice_payment.paid", "lookup_missing"),
-        ]  # fmt: skip
+            ("netsuite", "invoice.finalized", "lookup_missing")
+        ]
+        held = await here.rows(state="held")
+        assert ("invoice_payment.paid", dead[0]["id"]) in [(d["type"], d["held_by"]) for d in held]
         for word in ("netsuite_items", ids["price"], ids["product"]):
-            assert all(word in d["cause"] for d in dead), dead
+            assert word in dead[0]["cause"]
         assert not [k for k in picture(town)["netsuite"] if k.startswith("invoice")]
     with table.open("a") as file:
         file.write(f"{ids['product']}: hub_subscription\n")
     async with hub(dsn, town, clock, env, HUB_MAPPINGS_DIR=str(folder)) as here:
-        for letter in dead:
-            done = await here.core.db.run(operate.retry, letter["id"], stack.utc(clock()))
-            assert (done.deliveries, done.released) == (1, 0)
+        done = await here.core.db.run(operate.retry, dead[0]["id"], stack.utc(clock()))
+        assert (done.deliveries, done.released) == (1, len(held))
         await here.work()
         await settled(here)
     books = picture(town)["netsuite"]

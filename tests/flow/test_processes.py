@@ -38,18 +38,6 @@ PATIENCE = 60.0
 """Seconds until something that should happen is said not to: an idle machine takes three."""
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Vendors]:
-    with stack.vendors() as town:
-        yield town
-
-
-@pytest.fixture
-def town(served: Vendors) -> Vendors:
-    served.reset()
-    return served
-
-
 # Processes -----------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ Washington 6.5 % state and 2.5 % city.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,19 +14,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import Clock
-from tests.flow import stack
 from tests.flow.stack import START, TOKEN, Hub, Vendors, hub
 
 SEATTLE = {"line1": "1 Pike St", "city": "Seattle", "state": "WA", "postal_code": "98101", "country": "US"}
 NOWHERE = {"line1": "1 Pike St", "city": "Seattle", "state": "WA", "postal_code": "00000", "country": "US"}
 CREATE = "POST /api/v2/transactions/create"
 HOUR = 3600
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Vendors]:
-    with stack.vendors() as town:
-        yield town
 
 
 @pytest.fixture

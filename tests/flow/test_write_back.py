@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from tests.conftest import Clock
-from tests.flow import stack
 from tests.flow.stack import START, Hub, Vendors, hub
 from tests.flow.test_tax import customer, echo, invoice
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Vendors]:
-    with stack.vendors() as town:
-        yield town
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def held(vendor: str, state: Mapping[str, Any]) -> dict[str, bytes]:
         for kind, found in state.items():
             for address in (a for row in found if kind == "customer" for a in row.get("addressBook", ())):
                 address.pop("id", None)  # a number that NetSuite draws
-            listed = found if kind not in ("balances", "foreign") else ()  # those follow from the rest
+            listed = found if kind not in ("balances", "foreign", "carried") else ()  # those follow from the rest
             rows += [(f"{kind} {row['externalId'].removeprefix('stripe_')}", row) for row in listed]
     elif vendor == "avalara":
         rows += [(str(row["code"]), row) for row in state["documents"]]

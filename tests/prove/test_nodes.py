@@ -92,7 +92,7 @@ async def test_two_web_and_four_worker_processes_share_the_work_and_make_good_wh
         assert stream.acked == set(lives.events)
         lives.all_there(picture(town))
         lives.made_once(effects)
-        in_order(effects)
+        in_order(effects, dict(zip(lives.payments, lives.paid, strict=True)))
     lost = one_at_a_time([dict(row) for row in attempts])
     assert all(a["last_seq"] < b["first_seq"] for a, b in itertools.pairwise(batches))
     worked = [worker.log.read_text().count("attempted") for worker in workers]
@@ -139,19 +139,23 @@ def one_at_a_time(attempts: list[dict[str, Any]]) -> list[tuple[int, int, dateti
     return lost
 
 
-def in_order(effects: Effects) -> None:
-    """Of each document: made, then closed; and the customer before both."""
+def in_order(effects: Effects, paid_by: dict[str, str]) -> None:
+    """Of each invoice: made, then closed, by its payment (which names another id) or its void."""
     place = {
         (write.vendor, effect): n
         for n, write in reversed(list(enumerate(effects.writes)))  # so that the first of several is what stays
         for effect in write.effects
     }
     books = {e: n for (vendor, e), n in place.items() if vendor == "netsuite"}
-    closings = [e for e in books if e.startswith(("made customerPayment", "made creditMemo"))]
-    assert closings
-    for closing in closings:
-        invoice = closing.rpartition("_in_")[2]
-        assert books[f"made invoice in_{invoice}"] < books[closing]
+    payments, voids = (
+        [e for e in books if e.startswith(f"made {kind} ")] for kind in ("customerPayment", "creditMemo")
+    )
+    assert payments
+    assert voids
+    for payment in payments:
+        assert books[f"made invoice {paid_by[payment.split()[-1]]}"] < books[payment]
+    for void in voids:
+        assert books[f"made invoice {void.split()[-1].removeprefix('void_')}"] < books[void]
     for (vendor, effect), n in place.items():
         if vendor == "avalara" and effect.startswith("changed"):
             assert place[vendor, effect.replace("changed", "made")] < n
@@ -178,7 +182,7 @@ async def test_processes_that_are_stopped_under_load_finish_what_they_began_and_
             begun = 0
             over = asyncio.Event()
             async with streaming(stream) as group:
-                sending = group.create_task(stream.told_until(over, lives.one))
+                sending = group.create_task(stream.told_until(over, lives.one, pause=0.3))
                 for n in range(8):
                     worker = parent.start("work", env=env)
                     await worker.until("some work", lambda worker=worker: "attempted" in worker.log.read_text())  # type: ignore[misc]

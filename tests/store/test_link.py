@@ -16,7 +16,7 @@ from hub.errors import Reject, Unknown
 from hub.model import ADOPT, ADOPTED, LINKED
 from hub.operate import ConflictError, Existing, Linked, ReasonError
 from tests.conftest import Clock
-from tests.engine import Engine, build, customer, event, invoice
+from tests.engine import Engine, build, customer, dead_with_two_behind, event, invoice
 from tests.filling import execute, one
 
 SECOND_MAPPING = """
@@ -67,25 +67,6 @@ async def refusal(engine: Engine, id_: int, vendor_id: str = "647", **more: Any)
 async def links(db: Database) -> list[tuple[str, ...]]:
     rows = await db.fetch_text("SELECT object_id, record, key, vendor_id, digest, mapping FROM links ORDER BY 1, 2")
     return [tuple(row) for row in rows]
-
-
-async def dead_with_two_behind(engine: Engine) -> None:
-    """The customer done; of one invoice 2 dead, 3 and 4 held behind it; 5 of another invoice done."""
-    engine.destination.answers = lambda job: (
-        Reject("exists", "somebody has it", "see") if job.records[-1].key == "k_in_1" else None
-    )
-    await engine.accept(
-        event("evt_c", "customer.created", customer(), 1_788_999_000),
-        event("evt_1", "invoice.finalized", invoice("open")),
-        event("evt_2", "invoice.updated", invoice("open", total=7), 1_789_000_010),
-        event("evt_3", "invoice.paid", invoice("paid", total=7), 1_789_000_020),
-        event("evt_4", "invoice.finalized", invoice("open", "in_2")),
-    )
-    await engine.drain()
-    assert await engine.states() == ["done", "dead", "held", "held", "done"]
-    engine.destination.answers = lambda job: None
-    engine.destination.sent.clear()
-    await execute(engine.db, "DELETE FROM attempts")
 
 
 async def test_linking_settles_writes_the_link_and_releases_what_was_held_in_order(engine: Engine) -> None:

@@ -18,7 +18,7 @@ from hub.judge import poison
 from hub.model import DeliveryState
 from hub.operate import ConflictError, NotFoundError, ReasonError, Requeued
 from tests.conftest import Clock
-from tests.engine import Engine, build, customer, event, invoice
+from tests.engine import Engine, build, customer, dead_with_two_behind, event, invoice
 from tests.filling import (
     LEDGER,
     NOW,
@@ -187,25 +187,6 @@ async def test_workers_are_woken(db: Database, verb: str) -> None:
         else:
             await db.run(operate.skip, 1, "not wanted", NOW)
         assert await asyncio.wait_for(heard.get(), 5) == LEDGER
-
-
-async def dead_with_two_behind(engine: Engine) -> None:
-    """Delivery 2 (finalized) dead, 3 and 4 of the same invoice held, 5 of another invoice done."""
-    engine.destination.answers = lambda job: (
-        Reject("tax_code", "tax code 7 is unknown", "add it") if job.records[-1].key == "k_in_1" else None
-    )
-    await engine.accept(
-        event("evt_c", "customer.created", customer(), 1_788_999_000),
-        event("evt_1", "invoice.finalized", invoice("open")),
-        event("evt_2", "invoice.updated", invoice("open", total=7), 1_789_000_010),
-        event("evt_3", "invoice.paid", invoice("paid", total=7), 1_789_000_020),
-        event("evt_4", "invoice.finalized", invoice("open", "in_2")),
-    )
-    await engine.drain()
-    assert await engine.states() == ["done", "dead", "held", "held", "done"]
-    engine.destination.answers = lambda job: None
-    engine.destination.sent.clear()
-    await execute(engine.db, "DELETE FROM attempts")
 
 
 async def attempted(engine: Engine) -> list[int]:

@@ -14,7 +14,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from connectors.stripe.simulator.catalog import currency_of
 from connectors.stripe.simulator.errors import not_simulated
-from connectors.stripe.simulator.lists import in_range, page
+from connectors.stripe.simulator.lists import newest
 from connectors.stripe.simulator.totals import InvariantError
 from connectors.stripe.simulator.values import DAY, Obj, exponent
 from connectors.stripe.simulator.world import World
@@ -143,17 +143,9 @@ def list_transactions(w: World, p: Obj, _ids: list[str]) -> Obj:
     if p.get("type", "charge") not in KINDS:
         raise not_simulated(f"type={p['type']}")
     wanted = currency_of(p["currency"]) if "currency" in p else None
-    source = reversed(w.objects["balance_transaction"].values())
+    rows = None
     if "payout" in p:
         payout = w.get("payout", p["payout"], "payout")
         ids = [*w.paid_out[payout["id"]], payout["balance_transaction"]]
-        source = reversed(w.all("balance_transaction", ids))
-    rows = (
-        row
-        for row in source
-        if p.get("type") in (None, row["type"])
-        and wanted in (None, row["currency"])
-        and p.get("source") in (None, row["source"])
-        and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/balance_transactions", w.snapshot, "balance_transaction")
+        rows = w.all("balance_transaction", ids)
+    return newest(w, {**p, "currency": wanted}, "balance_transaction", "type", "currency", "source", rows=rows)

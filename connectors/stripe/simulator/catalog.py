@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from connectors.stripe.simulator.errors import not_simulated, refused
-from connectors.stripe.simulator.lists import in_range, page
+from connectors.stripe.simulator.lists import newest
 from connectors.stripe.simulator.values import Obj, add_interval, plain, quantum
 from connectors.stripe.simulator.world import World
 
@@ -87,15 +87,7 @@ def list_products(w: World, p: Obj, _ids: list[str]) -> Obj:
     wanted = p.get("ids")
     if wanted is not None and (p.get("starting_after") or p.get("ending_before")):
         raise refused("You may not use `ids` with `starting_after` or `ending_before`.", param="ids")
-    rows = (
-        row
-        for row in reversed(w.objects["product"].values())
-        if not row.get("deleted")
-        and p.get("active") in (None, row["active"])
-        and (wanted is None or row["id"] in wanted)
-        and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/products", w.snapshot, "product")
+    return newest(w, p, "product", "active", where=lambda row: wanted is None or row["id"] in wanted)
 
 
 # Prices --------------------------------------------------------------------------------------------------------------
@@ -214,18 +206,13 @@ def update_price(w: World, p: Obj, ids: list[str]) -> Obj:
 
 def list_prices(w: World, p: Obj, _ids: list[str]) -> Obj:
     keys, wanted = p.get("lookup_keys"), p.get("recurring")
-    rows = (
-        row
-        for row in reversed(w.objects["price"].values())
-        if p.get("active") in (None, row["active"])
-        and p.get("product") in (None, row["product"])
-        and p.get("currency") in (None, row["currency"])
-        and p.get("type") in (None, row["type"])
-        and (keys is None or row["lookup_key"] in keys)
-        and (wanted is None or (row["recurring"] is not None and wanted.items() <= row["recurring"].items()))
-        and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/prices", w.snapshot, "price")
+
+    def matches(row: Obj) -> bool:
+        return (keys is None or row["lookup_key"] in keys) and (
+            wanted is None or (row["recurring"] is not None and wanted.items() <= row["recurring"].items())
+        )
+
+    return newest(w, p, "price", "active", "product", "currency", "type", where=matches)
 
 
 # Coupons and discounts -----------------------------------------------------------------------------------------------
@@ -271,12 +258,7 @@ def update_coupon(w: World, p: Obj, ids: list[str]) -> Obj:
 
 
 def list_coupons(w: World, p: Obj, _ids: list[str]) -> Obj:
-    rows = (
-        r
-        for r in reversed(w.objects["coupon"].values())
-        if not r.get("deleted") and in_range(r["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/coupons", w.snapshot, "coupon")
+    return newest(w, p, "coupon")
 
 
 def delete(kind: str) -> Any:
@@ -371,14 +353,7 @@ def update_tax_rate(w: World, p: Obj, ids: list[str]) -> Obj:
 
 
 def list_tax_rates(w: World, p: Obj, _ids: list[str]) -> Obj:
-    rows = (
-        row
-        for row in reversed(w.objects["tax_rate"].values())
-        if p.get("active") in (None, row["active"])
-        and p.get("inclusive") in (None, row["inclusive"])
-        and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/tax_rates", w.snapshot, "tax_rate")
+    return newest(w, p, "tax_rate", "active", "inclusive")
 
 
 def usable_rates(w: World, given: Any, param: str) -> list[Obj]:

@@ -14,7 +14,7 @@ from typing import Any
 from connectors.stripe.simulator import customer_balance, invoices, payments, refunds
 from connectors.stripe.simulator.catalog import update_metadata, usable_rates
 from connectors.stripe.simulator.errors import no_such, refused
-from connectors.stripe.simulator.lists import in_range, page
+from connectors.stripe.simulator.lists import newest, page
 from connectors.stripe.simulator.totals import settle, split, tax_entry, taxes_on, total_taxes
 from connectors.stripe.simulator.values import Obj, plain, rounded
 from connectors.stripe.simulator.world import World
@@ -270,14 +270,7 @@ def void_note(w: World, _p: Obj, ids: list[str]) -> Obj:
 
 
 def list_notes(w: World, p: Obj, _ids: list[str]) -> Obj:
-    rows = (
-        row
-        for row in reversed(w.objects["credit_note"].values())
-        if p.get("customer") in (None, row["customer"])
-        and p.get("invoice") in (None, row["invoice"])
-        and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/credit_notes", w.snapshot, "credit_note")
+    return newest(w, p, "credit_note", "customer", "invoice")
 
 
 def list_note_lines(w: World, p: Obj, ids: list[str]) -> Obj:

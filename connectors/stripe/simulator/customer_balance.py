@@ -10,7 +10,7 @@ from __future__ import annotations
 from connectors.stripe.simulator.catalog import amount_of, currency_of, update_metadata
 from connectors.stripe.simulator.errors import no_such
 from connectors.stripe.simulator.invoice_items import use_currency
-from connectors.stripe.simulator.lists import in_range, page
+from connectors.stripe.simulator.lists import newest
 from connectors.stripe.simulator.values import Obj
 from connectors.stripe.simulator.world import World
 
@@ -59,12 +59,6 @@ def retrieve_transaction(w: World, _p: Obj, ids: list[str]) -> Obj:
 def list_transactions(w: World, p: Obj, ids: list[str]) -> Obj:
     """Newest first."""
     customer = w.get("customer", ids[0])
-    rows = (
-        row
-        for row in reversed(w.objects["customer_balance_transaction"].values())
-        if row["customer"] == customer["id"]
-        and p.get("invoice") in (None, row["invoice"])
-        and in_range(row["created"], p.get("created"))
-    )
     url = f"/v1/customers/{customer['id']}/balance_transactions"
-    return page(rows, p, url, w.snapshot, "customer_balance_transaction")
+    kind, own = "customer_balance_transaction", {**p, "customer": customer["id"]}
+    return newest(w, own, kind, "customer", "invoice", url=url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from connectors.stripe.simulator import invoices, standing, tax_ids
 from connectors.stripe.simulator.catalog import assign, update_metadata
 from connectors.stripe.simulator.errors import no_such
-from connectors.stripe.simulator.lists import in_range, page
+from connectors.stripe.simulator.lists import newest
 from connectors.stripe.simulator.values import Obj
 from connectors.stripe.simulator.world import World
 
@@ -87,11 +87,4 @@ def retrieve_customer(w: World, _p: Obj, ids: list[str]) -> Obj:
 
 
 def list_customers(w: World, p: Obj, _ids: list[str]) -> Obj:
-    rows = (
-        row
-        for row in reversed(w.objects["customer"].values())
-        if not row.get("deleted")
-        and p.get("email") in (None, row["email"])
-        and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/customers", w.snapshot, "customer")
+    return newest(w, p, "customer", "email")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from connectors.stripe.simulator.balance import moved
 from connectors.stripe.simulator.errors import refused
-from connectors.stripe.simulator.lists import in_range, page
+from connectors.stripe.simulator.lists import newest
 from connectors.stripe.simulator.values import DAY, Obj
 from connectors.stripe.simulator.world import World
 
@@ -92,11 +92,4 @@ def close_dispute(w: World, _p: Obj, ids: list[str]) -> Obj:
 
 def list_disputes(w: World, p: Obj, _ids: list[str]) -> Obj:
     """Newest first."""
-    rows = (
-        row
-        for row in reversed(w.objects["dispute"].values())
-        if p.get("charge") in (None, row["charge"])
-        and p.get("payment_intent") in (None, row["payment_intent"])
-        and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/disputes", w.snapshot, "dispute")
+    return newest(w, p, "dispute", "charge", "payment_intent")

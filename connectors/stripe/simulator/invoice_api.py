@@ -19,7 +19,7 @@ from connectors.stripe.simulator.catalog import (
 )
 from connectors.stripe.simulator.errors import StripeError, no_such, not_simulated, refused
 from connectors.stripe.simulator.invoice_items import take_pending, use_currency
-from connectors.stripe.simulator.lists import in_range, page
+from connectors.stripe.simulator.lists import in_range, newest, page
 from connectors.stripe.simulator.payments import DECLINED
 from connectors.stripe.simulator.totals import recompute, tax_entry
 from connectors.stripe.simulator.values import DAY, HOUR, Obj, copied
@@ -300,18 +300,10 @@ def delete_invoice(w: World, _p: Obj, ids: list[str]) -> Obj:
 
 
 def list_invoices(w: World, p: Obj, _ids: list[str]) -> Obj:
-    table, owner = w.objects["invoice"], p.get("subscription") or p.get("customer")
-    rows = (
-        row
-        for row in reversed(table.values() if owner is None else w.all("invoice", w.invoices_of.get(owner, [])))
-        if not row.get("deleted")
-        and p.get("customer") in (None, row["customer"])
-        and p.get("status") in (None, row["status"])
-        and p.get("collection_method") in (None, row["collection_method"])
-        and in_range(row["created"], p.get("created"))
-        and in_range(row["due_date"], p.get("due_date"))
-    )
-    return page(rows, p, "/v1/invoices", w.snapshot, "invoice")
+    owner, due = p.get("subscription") or p.get("customer"), p.get("due_date")
+    rows = None if owner is None else w.all("invoice", w.invoices_of.get(owner, []))
+    names = ("customer", "status", "collection_method")
+    return newest(w, p, "invoice", *names, rows=rows, where=lambda row: in_range(row["due_date"], due))
 
 
 def list_lines(w: World, p: Obj, ids: list[str]) -> Obj:

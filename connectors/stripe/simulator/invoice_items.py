@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from connectors.stripe.simulator.catalog import amount_of, assign, currency_of, update_metadata, usable_rates
 from connectors.stripe.simulator.errors import refused
-from connectors.stripe.simulator.lists import in_range, page
+from connectors.stripe.simulator.lists import newest
 from connectors.stripe.simulator.pricing import cost, new_line, pricing, subscription_parent
 from connectors.stripe.simulator.totals import recompute
 from connectors.stripe.simulator.values import Obj, rounded
@@ -203,13 +203,7 @@ def _item_of(line: Obj) -> str | None:
 
 
 def list_items(w: World, p: Obj, _ids: list[str]) -> Obj:
-    rows = (
-        row
-        for row in reversed(w.objects["invoiceitem"].values())
-        if not row.get("deleted")
-        and p.get("customer") in (None, row["customer"])
-        and p.get("invoice") in (None, row["invoice"])
-        and ("pending" not in p or p["pending"] == (row["invoice"] is None))
-        and in_range(row["date"], p.get("created"))
-    )
-    return page(rows, p, "/v1/invoiceitems", w.snapshot, "invoiceitem")
+    def wanted(row: Obj) -> bool:
+        return "pending" not in p or p["pending"] == (row["invoice"] is None)
+
+    return newest(w, p, "invoiceitem", "customer", "invoice", where=wanted, created="date")

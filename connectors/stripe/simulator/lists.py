@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Reversible
 from typing import Any
 
 from connectors.stripe.simulator.errors import no_such, refused
@@ -68,6 +68,34 @@ def page(rows: Iterable[Obj], params: Obj, url: str, render: Callable[[Obj], Obj
         )
     found, more = _cut(list(rows) if before else rows, limit, after, before, kind)
     return {"object": "list", "url": url, "has_more": more, "data": [render(row) for row in found]}
+
+
+def newest(
+    world: World,
+    params: Obj,
+    kind: str,
+    *names: str,
+    rows: Reversible[Obj] | None = None,
+    where: Callable[[Obj], bool] = lambda _row: True,
+    created: str = "created",
+    url: str | None = None,
+) -> Obj:
+    """A list as most are: newest first, nothing deleted, by equal fields (`names`) and by `created`, where asked for.
+
+    `rows`, oldest first, instead of all of this kind; `where`: what else must hold; `created`: the field that the
+    parameter of this name is about; `url`: where the list is not at `/v1/<kind>s`.
+    """
+    equal = [(name, params[name]) for name in names if params.get(name) is not None]
+    moment = params.get("created")
+    found = (
+        row
+        for row in reversed(world.objects[kind].values() if rows is None else rows)
+        if not row.get("deleted")
+        and all(row[name] == value for name, value in equal)
+        and in_range(row[created], moment)
+        and where(row)
+    )
+    return page(found, params, url or f"/v1/{kind.replace('.', '/')}s", world.snapshot, kind)
 
 
 def _cut(rows: Iterable[Obj], limit: int, after: str | None, before: str | None, kind: str) -> tuple[list[Obj], bool]:

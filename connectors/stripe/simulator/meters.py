@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from connectors.stripe.simulator.catalog import assign
 from connectors.stripe.simulator.errors import refused
-from connectors.stripe.simulator.lists import page
+from connectors.stripe.simulator.lists import newest
 from connectors.stripe.simulator.thin import emit_thin, rfc3339
 from connectors.stripe.simulator.values import DAY, Obj
 from connectors.stripe.simulator.world import World
@@ -56,8 +56,7 @@ def _set_status(w: World, meter_id: str, *, active: bool) -> Obj:
 
 
 def list_meters(w: World, p: Obj, _ids: list[str]) -> Obj:
-    rows = (row for row in reversed(w.objects["billing.meter"].values()) if p.get("status") in (None, row["status"]))
-    return page(rows, p, "/v1/billing/meters", w.snapshot, "billing.meter")
+    return newest(w, p, "billing.meter", "status")
 
 
 def create_meter_event(w: World, p: Obj, _ids: list[str]) -> Obj:

@@ -7,7 +7,7 @@ Whether a charge is declined is the customer's `metadata[sim_payment]` (`ok` or 
 from __future__ import annotations
 
 from connectors.stripe.simulator.balance import moved
-from connectors.stripe.simulator.lists import in_range, page
+from connectors.stripe.simulator.lists import newest
 from connectors.stripe.simulator.values import Obj
 from connectors.stripe.simulator.world import World
 
@@ -216,34 +216,14 @@ def charges_of(w: World, invoice: Obj) -> list[Obj]:
 
 
 def list_charges(w: World, p: Obj, _ids: list[str]) -> Obj:
-    rows = (
-        row
-        for row in reversed(w.objects["charge"].values())
-        if p.get("customer") in (None, row["customer"])
-        and p.get("payment_intent") in (None, row["payment_intent"])
-        and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/charges", w.snapshot, "charge")
+    return newest(w, p, "charge", "customer", "payment_intent")
 
 
 def list_payment_intents(w: World, p: Obj, _ids: list[str]) -> Obj:
-    rows = (
-        row
-        for row in reversed(w.objects["payment_intent"].values())
-        if p.get("customer") in (None, row["customer"]) and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/payment_intents", w.snapshot, "payment_intent")
+    return newest(w, p, "payment_intent", "customer")
 
 
 def list_invoice_payments(w: World, p: Obj, _ids: list[str]) -> Obj:
-    wanted = p.get("payment")
-    table = w.objects["invoice_payment"]
-    source = [table[each] for each in w.payments_of.get(p["invoice"], [])] if "invoice" in p else table.values()
-    rows = (
-        row
-        for row in reversed(list(source))
-        if p.get("status") in (None, row["status"])
-        and (wanted is None or wanted.items() <= row["payment"].items())
-        and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/invoice_payments", w.snapshot, "invoice_payment")
+    payment = (p.get("payment") or {}).items()
+    rows = w.all("invoice_payment", w.payments_of.get(p["invoice"], [])) if "invoice" in p else None
+    return newest(w, p, "invoice_payment", "status", rows=rows, where=lambda row: payment <= row["payment"].items())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from connectors.stripe.simulator.balance import transaction
 from connectors.stripe.simulator.errors import refused
-from connectors.stripe.simulator.lists import in_range, page
+from connectors.stripe.simulator.lists import in_range, newest
 from connectors.stripe.simulator.totals import InvariantError
 from connectors.stripe.simulator.values import DAY, HOUR, Obj
 from connectors.stripe.simulator.world import World
@@ -124,12 +124,5 @@ def list_payouts(w: World, p: Obj, _ids: list[str]) -> Obj:
     """Newest first."""
     if p.get("status", "paid") not in STATUSES:
         raise refused(f"Invalid status: must be one of {', '.join(STATUSES)}", param="status")
-    rows = (
-        row
-        for row in reversed(w.objects["payout"].values())
-        if p.get("status") in (None, row["status"])
-        and p.get("destination") in (None, row["destination"])
-        and in_range(row["created"], p.get("created"))
-        and in_range(row["arrival_date"], p.get("arrival_date"))
-    )
-    return page(rows, p, "/v1/payouts", w.snapshot, "payout")
+    arrival = p.get("arrival_date")
+    return newest(w, p, "payout", "status", "destination", where=lambda row: in_range(row["arrival_date"], arrival))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from connectors.stripe.simulator.balance import moved
 from connectors.stripe.simulator.catalog import amount_of, update_metadata
 from connectors.stripe.simulator.errors import refused
-from connectors.stripe.simulator.lists import in_range, page
+from connectors.stripe.simulator.lists import newest
 from connectors.stripe.simulator.values import DAY, Obj
 from connectors.stripe.simulator.world import World
 
@@ -95,11 +95,4 @@ def update_refund(w: World, p: Obj, ids: list[str]) -> Obj:
 
 def list_refunds(w: World, p: Obj, _ids: list[str]) -> Obj:
     """Newest first."""
-    rows = (
-        row
-        for row in reversed(w.objects["refund"].values())
-        if p.get("charge") in (None, row["charge"])
-        and p.get("payment_intent") in (None, row["payment_intent"])
-        and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/refunds", w.snapshot, "refund")
+    return newest(w, p, "refund", "charge", "payment_intent")

@@ -196,10 +196,14 @@ class StripeSimulator:
     def state(self) -> dict[str, Any]:
         """Every object by kind, as the API would show it, but with all lines in invoices and credit notes. `payments`
         and `invoice_payments` are the InvoicePayments; `balance` is what has not been paid out, per currency;
+        `paid_out` is payout -> the balance transactions it pays out;
         `events` is how many snapshot events there have been. Deleted objects are stubs."""
         objects = self.world.objects
         state = {name: [self._whole(obj) for obj in objects[kind].values()] for name, kind in _STATE.items()}
-        return {**state, "balance": balance.amounts(self.world), "events": self.world.log.total}
+        paid_out = {payout: list(ids) for payout, ids in self.world.paid_out.items()}
+        return {
+            **state, "balance": balance.amounts(self.world), "paid_out": paid_out, "events": self.world.log.total
+        }  # fmt: skip
 
     def _whole(self, obj: Obj) -> Obj:
         body = self.world.snapshot(obj)

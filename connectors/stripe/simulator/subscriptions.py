@@ -13,7 +13,7 @@ from connectors.stripe.simulator.catalog import redeem, usable_coupons, usable_r
 from connectors.stripe.simulator.errors import StripeError, not_simulated, refused
 from connectors.stripe.simulator.invoice_api import no_automatic_tax
 from connectors.stripe.simulator.invoice_items import new_item, take_pending, use_currency
-from connectors.stripe.simulator.lists import in_range, page
+from connectors.stripe.simulator.lists import newest, page
 from connectors.stripe.simulator.pricing import bill_item, parts
 from connectors.stripe.simulator.values import DAY, Obj, add_interval
 from connectors.stripe.simulator.world import Cycle, World
@@ -295,28 +295,19 @@ def cancel_subscription(w: World, p: Obj, ids: list[str]) -> Obj:
 
 def list_subscriptions(w: World, p: Obj, _ids: list[str]) -> Obj:
     """Without `status`, everything that has not been cancelled."""
-    status = p.get("status")
-    table = w.objects["subscription"]
-    source = (
-        w.all("subscription", w.subscriptions_of.get(p["customer"], [])) if "customer" in p else list(table.values())
-    )
+    status, price = p.get("status"), p.get("price")
+    rows = w.all("subscription", w.subscriptions_of.get(p["customer"], [])) if "customer" in p else None
 
     def wanted(row: Obj) -> bool:
+        if price not in (None, *(item["price"]["id"] for item in row["items"]["data"])):
+            return False
         if status == "all":
             return True
         if status == "ended":
             return row["status"] in ("canceled", "incomplete_expired")
         return bool(row["status"] == status if status else row["status"] != "canceled")
 
-    rows = (
-        row
-        for row in reversed(source)
-        if wanted(row)
-        and p.get("collection_method") in (None, row["collection_method"])
-        and p.get("price") in (None, *(item["price"]["id"] for item in row["items"]["data"]))
-        and in_range(row["created"], p.get("created"))
-    )
-    return page(rows, p, "/v1/subscriptions", w.snapshot, "subscription")
+    return newest(w, p, "subscription", "collection_method", rows=rows, where=wanted)
 
 
 def list_subscription_items(w: World, p: Obj, _ids: list[str]) -> Obj:

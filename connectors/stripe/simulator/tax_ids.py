@@ -10,7 +10,7 @@ import re
 
 from connectors.stripe.simulator import invoices
 from connectors.stripe.simulator.errors import no_such, not_simulated, refused
-from connectors.stripe.simulator.lists import page
+from connectors.stripe.simulator.lists import newest
 from connectors.stripe.simulator.values import Obj
 from connectors.stripe.simulator.world import World
 
@@ -88,5 +88,5 @@ def delete_tax_id(w: World, _p: Obj, ids: list[str]) -> Obj:
 def list_tax_ids(w: World, p: Obj, ids: list[str]) -> Obj:
     """Newest first."""
     customer = w.get("customer", ids[0])
-    rows = reversed(w.all("tax_id", w.tax_ids_of[customer["id"]]))
-    return page(rows, p, f"/v1/customers/{customer['id']}/tax_ids", w.snapshot, "tax_id")
+    rows = w.all("tax_id", w.tax_ids_of[customer["id"]])
+    return newest(w, p, "tax_id", rows=rows, url=f"/v1/customers/{customer['id']}/tax_ids")
