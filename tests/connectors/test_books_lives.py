@@ -236,6 +236,33 @@ async def test_an_invoice_below_zero_becomes_the_customers_balance_which_pays_th
     assert books.balances() == ledger(clearing=30, sales=-30)
 
 
+async def test_with_suitetax_nothing_is_taxed_that_is_no_sale(opened: Callable[..., Books]) -> None:
+    """It would tax what moves a balance, a write-off or a dispute like a sale, and nothing would tie out."""
+    books = opened(tax="suitetax", write_off="write_off")
+    books.w.sim.configure(suitetax=True)
+    # 100.00 and 5.00 the customer owed; 105.00 are paid, 100.00 of them disputed and won back.
+    await books.told("invoice.finalized", invoice([line(10000)], 10000, starting_balance=500, ending_balance=0))
+    await books.told("invoice_payment.paid", paid(10500))
+    await books.told("charge.dispute.funds_withdrawn", dispute(10000))
+    await books.told("charge.dispute.funds_reinstated", dispute(10000))
+    assert books.balances() == ledger(clearing=105, balance=-5, sales=-100)
+    # 40.00, all of it first a bad debt, then paid after all.
+    sold = invoice([line(4000)], 4000, id="in_2", number="ACME-2")
+    await books.told("invoice.finalized", sold)
+    marked = {**sold, "status": "uncollectible", "status_transitions": {"marked_uncollectible_at": JAN + 5 * DAY}}
+    await books.told("invoice.marked_uncollectible", marked)
+    await books.told("invoice_payment.paid", paid(4000, day=8, n=2, invoice="in_2"))
+    assert books.balances() == ledger(clearing=145, balance=-5, sales=-140)
+    # 30.00 of which 20.00 come from the balance; then void, so they go back there.
+    third = invoice([line(3000)], 3000, id="in_3", number="ACME-3", starting_balance=-2000, ending_balance=0)
+    await books.told("invoice.finalized", third)
+    gone = {**third, "status": "void", "status_transitions": {"finalized_at": JAN, "voided_at": JAN + DAY}}
+    await books.told("invoice.voided", gone)
+    # A credit note of 10.00 on the first invoice, into the balance.
+    await books.told("credit_note.created", note(0, 1000, customer_balance_transaction="cbtxn_1"))
+    assert books.balances() == ledger(clearing=145, balance=-15, sales=-130)
+
+
 async def test_an_older_debit_is_collected_with_the_invoice(books: Books) -> None:
     # 100.00 and 5.00 the customer owed: paid as 60.00 and 45.00.
     sold = invoice([line(10000)], 10000, starting_balance=500, ending_balance=0)
