@@ -15,7 +15,7 @@ from hub.db import Database
 from hub.errors import ConservationError, MappingError, Outcome, Reject, Retry
 from hub.mapping import Mappings, RecordMapping, Skip, root_name
 from hub.mirror import Found, Known, Mirror, Snapshot
-from hub.model import ADOPT, ADOPTED, FORGOTTEN, LINKED, REVIVE, REVIVED, VOIDED, Event, Link, Record
+from hub.model import ADOPT, ADOPTED, FORGOTTEN, LINKED, REVIVE, REVIVED, UNSURE, VOIDED, Event, Link, Record
 
 NOT_YET = "not_there_yet"
 """Code of a mapping that needs something Stripe makes a moment later."""
@@ -250,6 +250,8 @@ class _Round:
                 return trouble
             if link is not None and link.digest == LINKED:
                 _adopt(link, ordered)
+            if link is not None and want.doubt and link.digest == made.digest:
+                link = replace(link, digest=UNSURE)  # a connector leaves out what was confirmed, too
             ordered[_place(made)] = replace(made, link=link)
         snapshot = self.found.get(want.object_id)
         why = snapshot.why if isinstance(snapshot, Snapshot) else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hub.errors import MappingError, Reject
+from hub.errors import MappingError, Reject, Retry
 from tests.connectors.books_kit import (
     DAY,
     JAN,
@@ -164,6 +164,20 @@ async def test_a_voided_credit_note_leaves_its_invoice_open_again(books: Books) 
     assert books.record("invoice", "stripe_in_1")["amountRemaining"] == "100.00"
     assert books.record("invoice", "stripe_void_cn_1")["amountRemaining"] == "0.00"
     assert books.balances() == ledger(receivable=100, sales=-100)
+
+
+async def test_a_payment_that_overtakes_the_void_of_a_credit_note_waits_for_it(books: Books) -> None:
+    await books.told("invoice.finalized", invoice([line(10000)], 10000))
+    await books.told("credit_note.created", note(2700, 0))
+    (early,) = await books.tell("invoice_payment.paid", paid(10000))  # 73.00 are open in NetSuite
+    assert isinstance(early, Retry)
+    assert early.code == "OVER_APPLIED"
+    (late,) = await books.tell("invoice_payment.paid", paid(10000), attempt=12)
+    assert isinstance(late, Reject)
+    assert "take it back, then retry" in late.fix
+    await books.told("credit_note.voided", {**note(2700, 0), "status": "void", "voided_at": JAN + 3 * DAY})
+    await books.told("invoice_payment.paid", paid(10000), JAN + 4 * DAY)
+    assert books.balances() == ledger(clearing=100, sales=-100)
 
 
 async def test_a_lost_dispute_is_a_loss_and_a_won_one_is_not(books: Books) -> None:

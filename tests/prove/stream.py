@@ -46,7 +46,7 @@ class Stream:
         await self.queue.join()
 
     async def told_until(
-        self, over: asyncio.Event, more: Callable[[], list[dict[str, Any]]], *, pause: float = 0.1
+        self, over: asyncio.Event, more: Callable[[], list[dict[str, Any]]], *, pause: float = 0.3
     ) -> None:
         """One life after the other, so that there is work until it is over; all of it is answered 2xx then."""
         while not over.is_set():

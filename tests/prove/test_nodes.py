@@ -182,7 +182,7 @@ async def test_processes_that_are_stopped_under_load_finish_what_they_began_and_
             begun = 0
             over = asyncio.Event()
             async with streaming(stream) as group:
-                sending = group.create_task(stream.told_until(over, lives.one, pause=0.3))
+                sending = group.create_task(stream.told_until(over, lives.one))
                 for n in range(8):
                     worker = parent.start("work", env=env)
                     await worker.until("some work", lambda worker=worker: "attempted" in worker.log.read_text())  # type: ignore[misc]
