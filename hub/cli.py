@@ -308,6 +308,13 @@ def demo(
     raise SystemExit(0 if good else 1)
 
 
+def _counts(counts: dict[str, Any]) -> str:
+    """How much each system has; where it is so, currency by currency."""
+    if any(isinstance(n, dict) for n in counts.values()):
+        return "; ".join(f"{currency}: {_counts(systems)}" for currency, systems in counts.items())
+    return ", ".join(f"{system} {n}" for system, n in counts.items())
+
+
 def _show_demo(result: dict[str, Any], good: bool) -> None:  # noqa: FBT001
     table = Table("destination", "done", "superseded", "dead", title="deliveries", title_justify="left")
     for name, states in result["deliveries"].items():
@@ -320,9 +327,7 @@ def _show_demo(result: dict[str, Any], good: bool) -> None:  # noqa: FBT001
     out.print(result["reconcile"]["said"], markup=False)
     out.print(f"differences: {tie['amount_differences']} in amount, {tie['status_differences']} in status")
     for kind, wrong in tie["differences"].items():
-        each = ((k, n if isinstance(n, dict) else {k: n}) for k, n in tie.get(kind, {}).items())
-        counts = "; ".join(f"{k}: " * (k not in n) + ", ".join(f"{s} {n[s]}" for s in n) for k, n in each)
-        out.print(f"{kind.replace('_', ' ')}: {counts}, differences {wrong}")
+        out.print(f"{kind.replace('_', ' ')}: {_counts(tie.get(kind, {}))}, differences {wrong}")
     out.print(f"lake: {tie['lake_events']} events, {tie['lake_duplicates']} duplicates")
     out.print("[green]all systems agree[/]" if good else "[red]the systems do not agree[/]")
 

@@ -12,15 +12,17 @@ from typing import Any, TypeAlias
 
 from hub import envelope, store
 from hub.db import Database
-from hub.errors import ConservationError, MappingError, Outcome, Reject, Retry
+from hub.errors import ConservationError, MappingError, Outcome, Reject
 from hub.mapping import Mappings, RecordMapping, Skip, root_name
 from hub.mirror import Found, Known, Mirror, Snapshot
 from hub.model import ADOPT, ADOPTED, FORGOTTEN, LINKED, REVIVE, REVIVED, UNSURE, VOIDED, Event, Link, Record
 
-NOT_YET = "not_there_yet"
-"""Code of a mapping that needs something Stripe makes a moment later."""
+NOT_YET, PATIENCE = "not_there_yet", 3 * 86_400.0
+"""Code of a mapping that needs something Stripe makes a moment later, and how long that may take, in seconds."""
 _List: TypeAlias = tuple[str, str, str]
 """A list of Stripe's: object type, by what, id."""
+_Links: TypeAlias = Mapping[tuple[str, str], Link]
+"""(object id, record) -> its link."""
 _Place: TypeAlias = tuple[str, str, bool]
 """A record's place in a job: its kind, its key, and whether it is only adopted or revived."""
 
@@ -104,14 +106,16 @@ class Composer:
             pending = round_.advance()
         ids = {n.object_id for n in round_.nodes.values()}
         links = await self._db.run(store.links_of, self._destination, sorted(ids))
-        return [await self._behind(w, round_.missing(w, links), now) or round_.plan(w, links) for w in wants]
+        return [await self._behind(w, round_, links, now) or round_.plan(w, links) for w in wants]
 
-    async def _behind(self, want: Want, missing: set[str], now: datetime) -> Behind | None:
+    async def _behind(self, want: Want, round_: _Round, links: _Links, now: datetime) -> Behind | None:
         """What is missing is made by whoever needs it first, unless a delivery of its own has failed to, or is still
         trying: then it would fail, or be made, twice. Its customer, whose lane it is, is no document and holds nothing.
         """
-        documents = sorted(missing - {want.object_id, want.lane})
-        if want.lane is None or not documents:
+        if want.lane is None:
+            return None
+        documents = sorted(round_.missing(want, links) - {want.object_id, want.lane})
+        if not documents:
             return None
         row = await self._db.run_one(store.unfinished, self._destination, want.lane, documents, now)
         return Behind(row["object_id"], row["dead"], row["due_at"]) if row is not None else None
@@ -175,7 +179,7 @@ class _Round:
             needed = node.mapping.needed(node.roots, self._settings)
             lists = node.mapping.listed(node.roots, self._settings)
         except MappingError as error:
-            node.failure = _stop(error)
+            node.failure = _reject(error)
             return wanted
         for name, (object_type, object_id) in needed.items():
             if object_id is None:
@@ -229,7 +233,7 @@ class _Round:
                 parents.append((parent, str(obj["id"])))
         node.parents = tuple(parents)
 
-    def plan(self, want: Want, links: Mapping[tuple[str, str], Link]) -> Plan | Outcome:
+    def plan(self, want: Want, links: _Links) -> Plan | Outcome:
         """The records of a want, parents that are not linked yet first, nothing the vendor already holds as wanted."""
         ordered: dict[_Place, Record] = {}
         notes: list[str] = []
@@ -257,7 +261,7 @@ class _Round:
         why = snapshot.why if isinstance(snapshot, Snapshot) else ""
         return Plan(tuple(ordered.values()), "; ".join(notes) or None, why)
 
-    def missing(self, want: Want, links: Mapping[tuple[str, str], Link]) -> set[str]:
+    def missing(self, want: Want, links: _Links) -> set[str]:
         """Objects whose records a want would have to write along with its own, as far as that can be told."""
         ids: set[str] = set()
         nodes = [self.nodes[m.name, want.object_id] for m in want.mappings]
@@ -274,7 +278,7 @@ class _Round:
         self,
         mapping: RecordMapping,
         object_id: str,
-        links: Mapping[tuple[str, str], Link],
+        links: _Links,
         ordered: dict[_Place, Record],
     ) -> Outcome | None:
         for parent, parent_id in self.nodes[mapping.name, object_id].parents:
@@ -299,7 +303,7 @@ class _Round:
         self,
         mapping: RecordMapping,
         object_id: str,
-        links: Mapping[tuple[str, str], Link],
+        links: _Links,
         ordered: dict[_Place, Record],
     ) -> None:
         """A document that comes late may need what we took out of use since: a payment, the customer of its invoice."""
@@ -323,7 +327,7 @@ class _Round:
         try:
             return node.mapping.apply(node.roots, self._settings)
         except MappingError as error:
-            return _stop(error)
+            return _reject(error)
         except ConservationError as error:
             return Reject(
                 "does_not_add_up",
@@ -343,11 +347,8 @@ def _adopt(link: Link, ordered: dict[_Place, Record]) -> None:
     ordered.setdefault(_place(record), record)
 
 
-def _stop(error: MappingError) -> Outcome:
-    """Never as it is; but what Stripe has not made yet is asked for again, in the time budget of any other failure."""
-    if error.code == NOT_YET:
-        return Retry(error.code, error.cause)
-    return Reject(error.code, error.cause, error.fix)
+def _reject(error: MappingError) -> Reject:
+    return Reject(error.code, error.cause, error.fix, patience=PATIENCE if error.code == NOT_YET else 0.0)
 
 
 def _event_root(event: Event) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     Outcome
     ├── Receipt   the vendor has it: its record ids, its answer
-    ├── Reject    never: a dead letter at once, with a code, the cause and a way out
+    ├── Reject    never: a dead letter with a code, the cause and a way out; at once, or after some patience
     ├── Defer     not now, and it costs nothing: a limit, a closed destination; may pause the whole destination
     ├── Unknown   the write may have landed (timeout, lost reply, 5xx): look before sending again
     └── Retry     anything else: again later, with backoff, until the time budget is used up
@@ -57,6 +57,8 @@ class Reject:
     cause: str
     fix: str
     answer: Answer = Answer()
+    patience: float = 0.0
+    """Seconds since the first failure for which it may only be early, and is tried again like a `Retry`."""
 
 
 @dataclass(frozen=True, slots=True)

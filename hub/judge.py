@@ -46,6 +46,8 @@ def judge(  # noqa: PLR0911 - one return per outcome
                 links=outcome.links,
                 resolves_dead=rules.policy.kind == "state",
             )
+        case Reject() if _may_be_early(delivery, outcome, rules):
+            return _again(delivery, Retry(outcome.code, outcome.cause, answer=outcome.answer), rules, attempt)
         case Reject():
             return Settlement(
                 delivery,
@@ -79,19 +81,29 @@ def judge(  # noqa: PLR0911 - one return per outcome
                 attempt=logged,
             )
         case Retry():
-            logged = _logged(attempt, "retry", outcome.code, outcome.reason, outcome.answer)
-            if exhausted(delivery.first_failure_at, rules.now, rules.policy):
-                return _given_up(delivery, outcome.reason, rules, logged)
-            wait = max(outcome.delay or 0.0, backoff(delivery.failures + 1, rules.policy, rules.rng))
-            return Settlement(
-                delivery,
-                DeliveryState.UNKNOWN if delivery.was_unknown else DeliveryState.WAITING,
-                due_at=rules.now + timedelta(seconds=wait),
-                failed=True,
-                code=outcome.code,
-                cause=outcome.reason,
-                attempt=logged,
-            )
+            return _again(delivery, outcome, rules, attempt)
+
+
+def _may_be_early(delivery: Delivery, outcome: Reject, rules: Rules) -> bool:
+    if delivery.first_failure_at is None:
+        return outcome.patience > 0
+    return (rules.now - delivery.first_failure_at).total_seconds() < min(outcome.patience, rules.policy.budget)
+
+
+def _again(delivery: Delivery, outcome: Retry, rules: Rules, attempt: AttemptLog) -> Settlement:
+    logged = _logged(attempt, "retry", outcome.code, outcome.reason, outcome.answer)
+    if exhausted(delivery.first_failure_at, rules.now, rules.policy):
+        return _given_up(delivery, outcome.reason, rules, logged)
+    wait = max(outcome.delay or 0.0, backoff(delivery.failures + 1, rules.policy, rules.rng))
+    return Settlement(
+        delivery,
+        DeliveryState.UNKNOWN if delivery.was_unknown else DeliveryState.WAITING,
+        due_at=rules.now + timedelta(seconds=wait),
+        failed=True,
+        code=outcome.code,
+        cause=outcome.reason,
+        attempt=logged,
+    )
 
 
 def poison(delivery: Delivery) -> Settlement:

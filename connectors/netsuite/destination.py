@@ -51,10 +51,6 @@ REQUESTS_A_SEND = 4
 """So many requests of one send may take their full timeout; then it is over, and what became of it is looked up."""
 KEPT_LINES = frozenset({"currencyList", "addressBook"})
 """Sublists that people extend in NetSuite: our lines are added or updated by their key, theirs are left alone."""
-OVER_APPLIED, IN_ORDER = "OVER_APPLIED", 12
-"""What is open on an invoice depends on what came before: a payment may overtake the void of a credit note, whose
-webhook is late or whose write is still unknown. So many attempts (about an hour: by then a sweep has brought what was
-missing) are made before it is a dead letter."""
 _DID = ("written", "nothing", "found", "given")
 """What an ordinary write says it did: no need for a note in the receipt."""
 
@@ -95,8 +91,7 @@ class NetSuite:
 
     async def send(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         """Writes each job's records, parents first. A record written before with the same fields is skipped."""
-        late = Unknown("the send took too long")
-        return [_in_order(job, await self._bounded(self._write(job), late)) for job in jobs]
+        return [await self._bounded(self._write(job), Unknown("the send took too long")) for job in jobs]
 
     async def find(self, job: Job) -> Outcome | None:
         """Reads each record back: one GET per record."""
@@ -340,12 +335,6 @@ def _id_in(reply: Reply) -> str | None:
     """The internal id at the end of `Location: https://.../record/v1/invoice/647`."""
     last = reply.headers.get("location", "").rstrip("/").rpartition("/")[2]
     return last if last.isdigit() else None
-
-
-def _in_order(job: Job, outcome: Outcome) -> Outcome:
-    if isinstance(outcome, Reject) and outcome.code == OVER_APPLIED and job.attempt < IN_ORDER:
-        return Retry(OVER_APPLIED, outcome.cause, answer=outcome.answer)
-    return outcome
 
 
 def _link(record: Record, vendor_id: str) -> Link:

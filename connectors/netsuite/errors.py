@@ -79,6 +79,8 @@ class Rule:
     error_codes: frozenset[str] = frozenset()
     text: str = ""
     """Regular expression, any letter case, found anywhere in a detail."""
+    patience: float = 0.0
+    """Of a `reject`: see `hub.errors.Reject`."""
 
     def fits(self, status: int, error_code: str, detail: str) -> bool:
         return (
@@ -142,10 +144,13 @@ RULES: tuple[Rule, ...] = (
         "Accounting: add the currency to the customer, or to the list in mappings/netsuite/customer.yaml; then retry.",
         text=r"access to the currency|currency.{0,40}(not valid|invalid|not available)",
     ),
+    # What is open depends on what came before: a payment may overtake the void of a credit note, whose webhook is late
+    # (a sweep brings it within minutes) or whose write is still unknown.
     Rule(
         "OVER_APPLIED", "reject", "the amount is more than is open on the invoice",
         "Accounting: see what else was booked against the invoice in NetSuite, take it back, then retry; or skip this "
-        "delivery with that reason.", text=r"(exceed|greater than|more than).{0,60}(due|remaining|unapplied|total)",
+        "delivery with that reason.", patience=3600.0,
+        text=r"(exceed|greater than|more than).{0,60}(due|remaining|unapplied|total)",
     ),
     Rule(
         "NEGATIVE_TOTAL", "reject", "NetSuite keeps no invoice below zero",
@@ -217,7 +222,8 @@ def _outcome(rule: Rule, reply: Reply, text: str, path: str, *, writing: bool, r
     cause = f"{reply.sent} {reply.key}: {rule.cause}"
     if path:
         cause += f" at {path[:120]}"
-    return Reject(rule.code, cause + (f'. NetSuite says: "{mask(text)}"' if text else ""), rule.fix, answer=answer)
+    cause += f'. NetSuite says: "{mask(text)}"' if text else ""
+    return Reject(rule.code, cause, rule.fix, answer, rule.patience)
 
 
 def _unclear(code: str, reason: str, reply: Reply, *, writing: bool) -> Outcome:

@@ -47,7 +47,7 @@ class Books:
         self.objects[obj["id"]] = obj
         return obj
 
-    async def tell(self, type_: str, obj: dict[str, Any], created: int = JAN, *, attempt: int = 1) -> list[Outcome]:
+    async def tell(self, type_: str, obj: dict[str, Any], created: int = JAN) -> list[Outcome]:
         """One event: every mapping that hears it, parents first, each a delivery's worth of records."""
         self.objects[obj["id"]] = obj
         outcomes: list[Outcome] = []
@@ -58,7 +58,7 @@ class Books:
                 for r in self._records(mapping, obj["id"], event, own=True)
             ]
             if records:
-                outcomes += await self.send(*records, attempt=attempt)
+                outcomes += await self.send(*records)
         return outcomes
 
     async def told(self, type_: str, obj: dict[str, Any], created: int = JAN) -> list[Receipt]:
@@ -66,12 +66,12 @@ class Books:
         assert all(isinstance(o, Receipt) for o in outcomes), outcomes
         return [o for o in outcomes if isinstance(o, Receipt)]
 
-    async def send(self, *records: Record, attempt: int = 1) -> list[Outcome]:
+    async def send(self, *records: Record) -> list[Outcome]:
         event = Event(
             id="evt_1", kind=EventKind.SNAPSHOT, type="x", body=b"{}", created=NOW, received_at=NOW,
             seq=next(self._numbers),
         )  # fmt: skip
-        outcomes = list(await self.destination.send([Job(1, event, records, attempt)]))
+        outcomes = list(await self.destination.send([Job(1, event, records)]))
         if isinstance(outcomes[0], Receipt):
             self._written |= {(r.object_id, r.record) for r in records}
             self._links |= {(k.object_id, k.record): k for k in outcomes[0].links}

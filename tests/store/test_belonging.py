@@ -159,6 +159,16 @@ async def test_what_stripe_makes_a_moment_later_is_waited_for_and_nothing_is_sen
     assert (await engine.states(), engine.destination.written) == (["done"], [("Rate", "k_re_1", "1.083")])
 
 
+async def test_what_stripe_never_makes_is_a_dead_letter_with_its_own_words(engine: Engine, clock: Clock) -> None:
+    await engine.accept(event("evt_1", "refund.updated", refund(customer="cus_1")))
+    await engine.drain()
+    clock.advance(3 * 86_400)
+    await engine.drain()
+    (row,) = await engine.rows("state, code, fix")
+    assert (row["state"], row["code"]) == ("dead", "not_there_yet")
+    assert "look for the payment in Stripe" in row["fix"]
+
+
 async def test_an_invoice_known_as_a_draft_only_is_read_before_anything_is_made_of_it(engine: Engine) -> None:
     engine.source.objects |= {"in_1": invoice("open"), "cus_1": customer()}
     await engine.accept(event("evt_1", "invoice.finalization_failed", invoice("draft", total=1)))
