@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def routes(db: Database, clock: Callable[[], float], token: str, mappings: Mappi
     """All routes of the API. `clock`: Unix seconds; `mappings`: which records can be linked. Raises `ValueError` for an
     empty token."""
     reads, buttons = _Reads(db, clock), _Buttons(db, clock, mappings)
-    described = orjson.dumps(yaml.safe_load(DESCRIPTION.read_text("utf-8")))
+    described = _described()
 
     async def openapi(request: Request) -> Any:
         Query(request, ())
@@ -89,6 +90,12 @@ def routes(db: Database, clock: Callable[[], float], token: str, mappings: Mappi
         *(Route(PREFIX + path, Endpoint(methods, guard)) for path, methods in table.items()),
         Route(PREFIX + "/{rest:any}", Endpoint({}, guard)),
     ]
+
+
+@cache
+def _described() -> bytes:
+    """The description as JSON."""
+    return orjson.dumps(yaml.load(DESCRIPTION.read_bytes(), Loader=yaml.CSafeLoader))
 
 
 class _Any(Convertor[str]):

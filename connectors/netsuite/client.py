@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import ssl
 import time
 import warnings
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -52,6 +54,12 @@ def _hmac_sha256(client: Any, request: Any) -> str:
 ClientAuth.register_signature_method("HMAC-SHA256", _hmac_sha256)
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The authorities this machine trusts, as httpx takes them. Read once in a process: that takes a while."""
+    return httpx.create_ssl_context()
+
+
 class NetSuiteClient(NetSuiteRestApi):  # type: ignore[misc] # the library has no types
     """One account, one role. `call` is what the connector uses; it answers a `Reply` or raises `OutcomeError`."""
 
@@ -71,6 +79,7 @@ class NetSuiteClient(NetSuiteRestApi):  # type: ignore[misc] # the library has n
         # One client for all requests: the library opens one per request, a TLS handshake each time. Idle connections
         # are kept only briefly, because one closed by NetSuite under our write would look like a lost reply.
         self._http = httpx.AsyncClient(
+            verify=_trusted(),
             limits=httpx.Limits(max_keepalive_connections=settings.concurrency, keepalive_expiry=5.0),
             follow_redirects=False,
         )

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from functools import cache
+from typing import TYPE_CHECKING
 
 from connectors.s3_lake.sandbox_env import BUCKET, environment
+
+if TYPE_CHECKING:
+    import boto3
 
 
 def event_ids(content: bytes) -> list[str]:
@@ -22,11 +27,10 @@ def lake_events(endpoint_url: str, *, bucket: str = BUCKET, prefix: str = "") ->
     `endpoint_url`: S3 of a running sandbox, e.g. `http://127.0.0.1:9700/s3`. Reads through boto3, as a stranger would;
     blocking. Raises botocore's errors.
     """
-    import boto3
     from botocore.config import Config
 
     keys = environment(endpoint_url)
-    client = boto3.session.Session().client(
+    client = _session().client(
         "s3",
         endpoint_url=endpoint_url,
         region_name="us-east-1",
@@ -44,3 +48,11 @@ def lake_events(endpoint_url: str, *, bucket: str = BUCKET, prefix: str = "") ->
     finally:
         client.close()
     return found
+
+
+@cache
+def _session() -> boto3.session.Session:
+    """One for all readings, of which there is one at a time: a new one reads what AWS says of its services again."""
+    import boto3
+
+    return boto3.session.Session()

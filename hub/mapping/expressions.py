@@ -8,7 +8,6 @@ Differences from the book, all towards refusing instead of guessing:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -115,16 +114,14 @@ def compile_expression(
     if len(text) > 2000:
         return None, ["the expression is longer than 2000 characters"]
     try:
-        node = copy.deepcopy(Parser().parse(text).parsed)  # the parser caches what it parsed; we change literals
+        node = _own(Parser().parse(text).parsed)
     except ArityError as e:
         return None, [str(e)]
     except (JMESPathError, RecursionError) as e:
         return None, [f"is not a JMESPath expression: {' '.join(str(e).split())}"]
     problems: list[str] = []
     for part in _walk(node):
-        if part["type"] == "literal":
-            part["value"] = exact(part["value"])
-        elif part["type"] == "function_expression":
+        if part["type"] == "function_expression":
             problems += functions.problems(part["value"], part["children"])
     roots = set(_roots(node))
     if None in roots:
@@ -133,6 +130,14 @@ def compile_expression(
         return None, problems
     names = frozenset(r for r in roots if r is not None)
     return Expression(text, _closure(node, interpreter, functions), names, frozenset(_settings(node))), []
+
+
+def _own(node: Any) -> Any:
+    """A copy whose literals are exact. The parsed node itself is in the parser's cache, for whoever asks next."""
+    if not isinstance(node, dict):
+        return node  # a bound of a slice
+    value = {"value": exact(node["value"])} if node["type"] == "literal" else {}
+    return {**node, **value, "children": [_own(child) for child in node["children"]]}
 
 
 def _closure(node: Node, interpreter: Interpreter, functions: Functions) -> Run:

@@ -243,6 +243,7 @@ async def test_what_is_stored_must_be_what_was_acknowledged(db: Database, dsn: s
 
 
 @SLOW
+@pytest.mark.prove
 async def test_ingest() -> None:
     found = (await bench.ingest(0.6, 8, rounds=1, warm=0.2))["ingest"]
     assert found["acks"] == found["events_stored"] > 300  # 500/s for 0.8 s alone
