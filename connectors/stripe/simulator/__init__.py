@@ -7,8 +7,8 @@
     for _ in Business(sim, random.Random(1)).live(200): ...        # 200 customers' lives
 
 What it models and refuses is said where it is modelled: `routes` (operations and parameters), `totals` (arithmetic),
-`invoices`, `renewals`, `subscription_update`, `credit_notes`, `payments`, `collecting`, `refunds`, `disputes`,
-`payouts` (life cycles), `balance` (what is left of money), `schema` (request contract).
+`invoices`, `renewals`, `subscription_update`, `prorations`, `credit_notes`, `payments`, `collecting`, `refunds`,
+`disputes`, `payouts` (life cycles), `balance` (what is left of money), `schema` (request contract).
 """
 
 from connectors.stripe.simulator.business import Business

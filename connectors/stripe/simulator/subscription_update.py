@@ -1,23 +1,15 @@
-"""Changing a subscription, and what that costs for the rest of the period.
-
-docs.stripe.com/billing/subscriptions/prorations. To the second: unused = amount * (end - now) / (end - start), a
-negative pending item for what was, a positive one for what is. Billing mode is flexible with `proration_discounts`
-included: the amounts are already net of percentage coupons, and not discountable (what Stripe does with amount coupons
-is not known; here they do not enter prorations). Trials and metered items have none.
-"""
+"""Changing a subscription. What that costs for the rest of the period: `prorations`."""
 
 from __future__ import annotations
-
-from decimal import Decimal
 
 from connectors.stripe.simulator import invoices, renewals
 from connectors.stripe.simulator.catalog import redeem, update_metadata, usable_coupons, usable_rates
 from connectors.stripe.simulator.errors import no_such, not_simulated, refused
 from connectors.stripe.simulator.invoice_api import no_automatic_tax
-from connectors.stripe.simulator.invoice_items import new_item, to_line
-from connectors.stripe.simulator.pricing import cost
+from connectors.stripe.simulator.invoice_items import to_line
+from connectors.stripe.simulator.prorations import charge_rest, credit_unused
 from connectors.stripe.simulator.subscriptions import add_item, check_together, plan, price_for_item, terms
-from connectors.stripe.simulator.values import TIMES, Obj, day_name, percent, rounded
+from connectors.stripe.simulator.values import Obj
 from connectors.stripe.simulator.world import World
 
 
@@ -144,56 +136,8 @@ def _apply(
             item["tax_rates"] = usable_rates(w, given["tax_rates"], "items[tax_rates]")
             w.rates[item["id"]] = [rate["id"] for rate in item["tax_rates"]]
     if changes_cost and prorate:
-        made += _prorate(w, subscription, item, moment, sign=1)
+        made += charge_rest(w, subscription, item, moment)
     return made
-
-
-def credit_unused(w: World, subscription: Obj, item: Obj, moment: int) -> list[Obj]:
-    """A pending item that takes back the time not used, from `moment` to the end of the period."""
-    return _prorate(w, subscription, item, moment, sign=-1)
-
-
-def _prorate(w: World, subscription: Obj, item: Obj, moment: int, *, sign: int) -> list[Obj]:
-    price, quantity = item["price"], item.get("quantity")
-    start, end = item["current_period_start"], item["current_period_end"]
-    if quantity is None or subscription["status"] in ("trialing", "incomplete") or moment >= end:
-        return []
-    full = cost(w, price, quantity)
-    share = rounded(Decimal(full) * _kept(w, subscription) * (end - moment) / (end - start), price["currency"])
-    name = w.objects["product"][price["product"]].get("name", "Product")
-    text = "Remaining time on" if sign > 0 else "Unused time on"
-    unit = Decimal(sign * share) / quantity if quantity else None
-    return [
-        new_item(
-            w, w.objects["customer"][subscription["customer"]], amount=sign * share, currency=price["currency"],
-            description=f"{text} {quantity} {TIMES} {name} after {day_name(moment)}", period=(moment, end),
-            quantity=quantity,
-            unit=unit, price=price, subscription_item=item, proration=True, discountable=False,
-            credited=_credited(w, item) if sign < 0 else None, rates=w.rates.get(item["id"], ()),
-        )
-    ]  # fmt: skip
-
-
-def _kept(w: World, subscription: Obj) -> Decimal:
-    """What percentage coupons leave of an amount."""
-    kept = Decimal(1)
-    for discount_id in subscription["discounts"]:
-        discount = w.objects["discount"][discount_id]
-        coupon = w.objects["coupon"][discount["source"]["coupon"]]
-        if coupon["percent_off"] is not None and (discount["end"] is None or discount["end"] > w.now):
-            kept *= 1 - percent(coupon["percent_off"]) / 100
-    return kept
-
-
-def _credited(w: World, item: Obj) -> Obj | None:
-    billed = w.billed_lines.get(item["id"])
-    if billed is None:
-        return None
-    return {
-        "invoice_item": None,
-        "invoice_line_item_details": {"invoice": billed[0], "invoice_line_items": list(billed[1])},
-        "type": "invoice_line_items",
-    }
 
 
 def _invoice_now(w: World, subscription: Obj, made: list[Obj], moment: int) -> Obj:

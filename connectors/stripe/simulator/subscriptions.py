@@ -15,6 +15,7 @@ from connectors.stripe.simulator.invoice_api import no_automatic_tax
 from connectors.stripe.simulator.invoice_items import new_item, take_pending, use_currency
 from connectors.stripe.simulator.lists import newest, page
 from connectors.stripe.simulator.pricing import bill_item, parts
+from connectors.stripe.simulator.prorations import credit_unused
 from connectors.stripe.simulator.values import DAY, Obj, add_interval
 from connectors.stripe.simulator.world import Cycle, World
 
@@ -275,8 +276,6 @@ def cancel_subscription(w: World, p: Obj, ids: list[str]) -> Obj:
     for name in given.keys() & {"comment", "feedback"}:
         subscription["cancellation_details"][name] = given[name] or None
     if p.get("prorate") and not first:
-        from connectors.stripe.simulator.subscription_update import credit_unused
-
         for item in subscription["items"]["data"]:
             credit_unused(w, subscription, item, w.now)
     standing.end(w, subscription, "cancellation_requested")
