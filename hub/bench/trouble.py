@@ -193,8 +193,8 @@ def summary(pairs: Sequence[Pair]) -> dict[str, Any]:
 def verdict(pairs: Sequence[Pair], ratios: Mapping[Fault, Mapping[str, Sequence[float]]]) -> str:
     """`isolated`, `not isolated: ...`, or why it cannot be told.
 
-    A 99th percentile of some hundred samples is the second slowest of them, and may differ by half for no reason. So one
-    that is slower in the median is told to be slower only if it was so in every round.
+    A 99th percentile of some hundred samples is the second slowest of them, and may differ by half for no reason. So
+    what is slower in the median is told to be slower only if it was so in every round.
     """
     rounds = min(sum(p.fault == fault for p in pairs) for fault in ratios)
     fewest = min(len(side[name]) for p in pairs for side in (p.quiet, p.faulty) for name in OTHERS)
