@@ -5,6 +5,7 @@ Works on many deliveries at once, so that a hundred invoices of one customer cos
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,8 +18,8 @@ from hub.mapping import Mappings, RecordMapping, Skip, root_name
 from hub.mirror import Found, Known, Mirror, Snapshot
 from hub.model import ADOPT, ADOPTED, FORGOTTEN, LINKED, REVIVE, REVIVED, UNSURE, VOIDED, Event, Link, Record
 
-NOT_YET, PATIENCE = "not_there_yet", 3 * 86_400.0
-"""Code of a mapping that needs something Stripe makes a moment later, and how long that may take, in seconds."""
+NOT_YET = "not_there_yet"
+"""Code of a mapping that needs something Stripe makes a moment later. It is tried again as long as any other failure."""
 _List: TypeAlias = tuple[str, str, str]
 """A list of Stripe's: object type, by what, id."""
 _Links: TypeAlias = Mapping[tuple[str, str], Link]
@@ -348,7 +349,7 @@ def _adopt(link: Link, ordered: dict[_Place, Record]) -> None:
 
 
 def _reject(error: MappingError) -> Reject:
-    return Reject(error.code, error.cause, error.fix, patience=PATIENCE if error.code == NOT_YET else 0.0)
+    return Reject(error.code, error.cause, error.fix, patience=math.inf if error.code == NOT_YET else 0.0)
 
 
 def _event_root(event: Event) -> dict[str, Any]:

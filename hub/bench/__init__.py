@@ -60,7 +60,7 @@ SOAK_SECONDS = 1800.0
 GROWN, GROWN_ALONE = 100_000, 1_000_000
 """Events of `growth`'s long history, among all the others and asked for by name."""
 ROUNDS = 2
-"""Of `isolation` and `nodes`, if nothing is said: a look. To judge isolation takes five, and longer windows."""
+"""Of `isolation` and `nodes`, if nothing is said: a look. To judge isolation takes three, and longer windows."""
 
 
 async def run(

@@ -108,7 +108,7 @@ def test_a_table_or_a_connection_that_grows_is_named() -> None:
 # Isolated or not.
 
 
-def pairs(ratio: dict[tuple[Fault, str], list[float]], rounds: int = 5, samples: int = 100) -> list[Pair]:
+def pairs(ratio: dict[tuple[Fault, str], list[float]], rounds: int = 3, samples: int = 100) -> list[Pair]:
     """Windows whose p99 is 200 ms without the fault, and with it 200 ms times the ratio (1 where nothing is said)."""
 
     def taken(p99: float) -> list[float]:
@@ -128,31 +128,23 @@ def pairs(ratio: dict[tuple[Fault, str], list[float]], rounds: int = 5, samples:
 
 def test_ten_per_cent_slower_is_isolated_and_more_is_not() -> None:
     assert trouble.OTHERS == ("salesforce", "avalara", "s3_lake")
-    found = trouble.summary(pairs({("down", "avalara"): [1.09] * 5}))
+    found = trouble.summary(pairs({("down", "avalara"): [1.09, 1.09, 1.09]}))
     assert found["verdict"] == "isolated"
     assert found["p99_ratio"]["down"] == {"salesforce": 1.0, "avalara": 1.09, "s3_lake": 1.0}
     assert found["quiet_p99_ms"]["s3_lake"] == 200.0
-    assert found["recovery_s"] == {"down": 7.0, "hanging": 7.0, "limit": 7.0}
-    found = trouble.summary(pairs({("hanging", "avalara"): [1.3, 1.11, 1.2, 1.5, 1.15]}))
-    assert found["verdict"] == "not isolated: avalara with NetSuite hanging: 1.20 (1.11 to 1.50)"
+    assert found["recovery_s"] == {"down": 5.0, "hanging": 5.0, "limit": 5.0}
+    found = trouble.summary(pairs({("hanging", "avalara"): [1.3, 1.0, 1.2]}))
+    assert found["verdict"] == "not isolated: avalara with NetSuite hanging: 1.20"
     assert not bench.passed({"isolation": found})
 
 
-def test_two_bad_rounds_of_five_are_the_machine() -> None:
-    assert trouble.summary(pairs({("limit", "s3_lake"): [1.0, 9.0, 1.05, 9.0, 1.0]}))["verdict"] == "isolated"
+def test_one_bad_round_of_three_is_the_machine() -> None:
+    assert trouble.summary(pairs({("limit", "s3_lake"): [1.0, 9.0, 1.05]}))["verdict"] == "isolated"
 
 
-def test_rounds_that_do_not_agree_tell_nothing() -> None:
-    found = trouble.summary(pairs({("limit", "avalara"): [1.35, 0.52, 1.23, 1.76, 0.61]}))
-    assert found["verdict"] == (
-        "cannot be told: avalara with NetSuite limit: 1.23 (0.52 to 1.76); more rounds are needed"
-    )
-    assert bench.passed({"isolation": found})
-
-
-@pytest.mark.parametrize(("rounds", "samples"), [(4, 100), (5, 99)])
+@pytest.mark.parametrize(("rounds", "samples"), [(2, 100), (3, 99)])
 def test_too_few_rounds_or_samples_are_not_judged(rounds: int, samples: int) -> None:
-    found = trouble.summary(pairs({("down", "avalara"): [5.0] * 5}, rounds, samples))
+    found = trouble.summary(pairs({("down", "avalara"): [5.0] * 3}, rounds, samples))
     assert found["verdict"].startswith("too short to judge")
     assert bench.passed({"isolation": found})
 
