@@ -19,7 +19,7 @@ from hub.mirror import Found, Known, Mirror, Snapshot
 from hub.model import ADOPT, ADOPTED, FORGOTTEN, LINKED, REVIVE, REVIVED, UNSURE, VOIDED, Event, Link, Record
 
 NOT_YET = "not_there_yet"
-"""Code of a mapping that needs something Stripe makes a moment later. It is tried again as long as any other failure."""
+"""Code of a mapping that needs something Stripe makes a moment later: tried again as long as any other failure."""
 _List: TypeAlias = tuple[str, str, str]
 """A list of Stripe's: object type, by what, id."""
 _Links: TypeAlias = Mapping[tuple[str, str], Link]
